@@ -1,0 +1,16 @@
+"""Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
+
+from .architecture import VGG16, fold_batch_norm
+from .checks import check_classes, check_photos, evaluating
+from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit
+from .errors import ModelError, ModelUnavailable, PhotoError
+from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
+from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
+from .guided_gradcam import GuidedGradCAM, guided_gradcam
+from .images import SAMPLES, Preprocess, load_photo, sample, side_by_side
+from .models import MODELS, Model, choose_device, load_model
+from .plotting import heat_map, overlay, show_probabilities, show_row
+
+__version__ = "0.1.0"
+
+__all__ = [name for name in globals() if not name.startswith("_")]

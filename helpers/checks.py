@@ -1,0 +1,74 @@
+"""Checks shared by all methods: the input, the class asked about, the mode of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+#: VGG halves the photo five times; below 32 pixels nothing is left.
+SMALLEST_SIDE = 32
+
+
+def check_photos(x: torch.Tensor) -> torch.Tensor:
+    """Return ``x`` if it is a finite float tensor ``(N, 3, H, W)`` with N >= 1 and H, W >= 32.
+
+    Raises
+    ------
+    TypeError
+        If it is no floating-point tensor.
+    ValueError
+        If its shape is another, or it holds NaN or infinity.
+    """
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+        raise TypeError(f"Expected a float tensor of photos, got {kind}. Use model.preprocess(photo).")
+    if x.ndim != 4 or x.shape[1] != 3 or len(x) == 0:
+        raise ValueError(f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. A single photo is photo[None].")
+    if min(x.shape[-2:]) < SMALLEST_SIDE:
+        raise ValueError(f"Photos must be at least {SMALLEST_SIDE} pixels a side, got {x.shape[-2]}x{x.shape[-1]}.")
+    if not torch.isfinite(x).all():
+        raise ValueError("The photos hold NaN or infinite values; look at what came before preprocessing.")
+    return x
+
+
+def check_classes(classes: int | Sequence[int] | torch.Tensor | None, scores: torch.Tensor) -> torch.Tensor:
+    """One class index a photo, int64 ``(N,)``: as given, or each photo's top class for ``None``.
+
+    A single number counts for every photo of the batch.
+
+    Raises
+    ------
+    IndexError
+        If a class does not exist.
+    ValueError
+        If there is neither one class nor one a photo.
+    TypeError
+        If a class is not a whole number.
+    """
+    n, count = scores.shape
+    if classes is None:
+        return scores.argmax(dim=1)
+    chosen = torch.as_tensor(classes, device=scores.device)
+    if chosen.is_floating_point() or chosen.dtype == torch.bool:
+        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {chosen.dtype}.")
+    if chosen.ndim == 0:
+        chosen = chosen.expand(n)
+    if chosen.shape != (n,):
+        raise ValueError(f"Expected one class, or one for each of the {n} photos, got shape {tuple(chosen.shape)}.")
+    if ((chosen < 0) | (chosen >= count)).any():
+        raise IndexError(f"There is no class {chosen.tolist()}: this network knows classes 0 to {count - 1}.")
+    return chosen.long()
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put the network in eval mode for a while; afterwards every module has its own mode again."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield network.eval()
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,321 @@
+"""The Deconvnet of Zeiler and Fergus (2014): every step of a VGG-style network, and its way back.
+
+The way up is the network itself; on the way it notes what the way down will need.
+
+====================  ==============================  =================================
+layer                 noted on the way up             on the way down
+====================  ==============================  =================================
+3x3 convolution       --                              transposed convolution, same weight
+ReLU                  where its input was positive    the method's rule (`relu_down`)
+2x2 max-pooling       the switches                    unpooling: back to the switches
+average pooling       --                              each value spread over its window
+fully connected       --                              the transposed matrix
+====================  ==============================  =================================
+
+Everything but the ReLU is the exact adjoint of the layer, so the rule for the ReLU alone tells
+the Deconvnet, guided backpropagation and the plain gradient apart; see `guided_backprop`.
+No autograd is used anywhere in this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .checks import check_classes, check_photos, evaluating
+from .errors import ModelError
+
+
+class Convolution(nn.Module):
+    """A convolution up; down, a transposed convolution whose weight *is* the convolution's.
+
+    ``Conv2d`` stores its weight as (out, in, kh, kw), ``ConvTranspose2d`` as (in, out, kh, kw)
+    *of its own direction*, whose "in" is the convolution's "out": the same tensor fits both,
+    unflipped and unpermuted. There is no bias on the way down: the adjoint of ``Wx + b`` is
+    ``W^T``, whatever ``b``.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            raise ModelError(f"Only convolutions with a number of zeros as padding can be undone, got {conv}.")
+        self.conv = conv
+        self.transposed = nn.ConvTranspose2d(
+            conv.out_channels, conv.in_channels, conv.kernel_size, conv.stride, conv.padding,
+            dilation=conv.dilation, groups=conv.groups, bias=False, device="meta",
+        )
+        self.transposed.weight = conv.weight  # tied: one Parameter, two users
+
+    def up(self, x):
+        return self.conv(x), x.shape
+
+    def down(self, signal, shape, relu_down):
+        return self.transposed(signal, output_size=shape[-2:])
+
+
+class Rectifier(nn.Module):
+    """A ReLU up, never in place; down, whatever the method's rule says."""
+
+    def up(self, x):
+        return x.clamp(min=0), x > 0
+
+    def down(self, signal, mask, relu_down):
+        return relu_down(signal, mask)
+
+
+class Pooling(nn.Module):
+    """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        kernel, stride = nn.modules.utils._pair(pool.kernel_size), nn.modules.utils._pair(pool.stride)
+        if kernel != stride or pool.dilation not in (1, (1, 1)):
+            # where windows overlap one place may win twice, and unpooling would keep one of the two
+            raise ModelError(f"Only max-pooling with separate windows can be unpooled, got {pool}.")
+        self.pool = nn.MaxPool2d(pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, return_indices=True)
+        self.unpool = nn.MaxUnpool2d(pool.kernel_size, pool.stride, pool.padding)
+
+    def up(self, x):
+        pooled, switches = self.pool(x)
+        return pooled, (switches, x.shape)
+
+    def down(self, signal, memory, relu_down):
+        switches, shape = memory
+        return self.unpool(signal, switches, output_size=shape[-2:])
+
+
+class AveragePooling(nn.Module):
+    """Adaptive average pooling up; down, every value shared out evenly over its window."""
+
+    def __init__(self, pool: nn.AdaptiveAvgPool2d) -> None:
+        super().__init__()
+        self.pool = pool
+
+    @staticmethod
+    def windows(size: int, pooled: int, like: torch.Tensor) -> torch.Tensor:
+        """The averaging matrix ``(pooled, size)`` of one axis: row i is 1/n on window i."""
+        matrix = torch.zeros(pooled, size, dtype=like.dtype, device=like.device)
+        for i in range(pooled):
+            start, end = i * size // pooled, -(-(i + 1) * size // pooled)
+            matrix[i, start:end] = 1 / (end - start)
+        return matrix
+
+    def up(self, x):
+        return self.pool(x), x.shape
+
+    def down(self, signal, shape, relu_down):
+        rows = self.windows(shape[-2], signal.shape[-2], signal)
+        columns = self.windows(shape[-1], signal.shape[-1], signal)
+        return rows.T @ signal @ columns
+
+
+class Flattening(nn.Module):
+    """``(N, C, h, w)`` to ``(N, C*h*w)`` up, and back down."""
+
+    def up(self, x):
+        return torch.flatten(x, 1), x.shape
+
+    def down(self, signal, shape, relu_down):
+        return signal.reshape(-1, *shape[1:])
+
+
+class FullyConnected(nn.Module):
+    """``W x + b`` up; down, ``W^T s`` with the same ``W``."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def up(self, x):
+        return self.linear(x), None
+
+    def down(self, signal, memory, relu_down):
+        return signal @ self.linear.weight
+
+
+class Nothing(nn.Module):
+    """Dropout and identity: nothing happens when a network is asked rather than trained."""
+
+    def up(self, x):
+        return x, None
+
+    def down(self, signal, memory, relu_down):
+        return signal
+
+
+def step_for(layer: nn.Module) -> nn.Module:
+    """The two-way step for one layer of the network.
+
+    Raises
+    ------
+    ModelError
+        If the layer has no way back here.
+    """
+    if isinstance(layer, nn.Conv2d):
+        return Convolution(layer)
+    if isinstance(layer, nn.ReLU):
+        return Rectifier()
+    if isinstance(layer, nn.MaxPool2d):
+        return Pooling(layer)
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        return AveragePooling(layer)
+    if isinstance(layer, nn.Linear):
+        return FullyConnected(layer)
+    if isinstance(layer, (nn.Dropout, nn.Identity)):
+        return Nothing()
+    if isinstance(layer, nn.BatchNorm2d):
+        raise ModelError("Fold the batch normalisation into the convolutions first: helpers.fold_batch_norm(network).")
+    raise ModelError(
+        f"{type(layer).__name__} has no way back here. These methods need a VGG-style network: "
+        "convolutions, ReLUs, max-poolings and fully connected layers, as modules, one behind the other."
+    )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one way up leaves behind.
+
+    Attributes
+    ----------
+    scores : torch.Tensor
+        Class scores (logits), ``(N, classes)``.
+    feature_maps : torch.Tensor
+        What the last layer of ``features`` gives, ``(N, C, h, w)``.
+    memory : list
+        What each step noted for the way down, in the order of the layers.
+    """
+
+    scores: torch.Tensor
+    feature_maps: torch.Tensor
+    memory: list[Any]
+
+
+class Deconvnet(nn.Module):
+    """A VGG-style network with its way back to the pixels.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Has ``features`` (Sequential), ``avgpool`` and ``classifier`` (Sequential), as
+        :class:`torchvision.models.VGG`; any depth, any width. It is used, never changed: the
+        convolutions' parameters are shared, not copied, so moving or training one moves or
+        trains the other.
+
+    Raises
+    ------
+    ModelError
+        If the network is of another kind, or computes something that its modules do not show
+        (a functional ReLU, a skip connection): a small random photo is sent both through the
+        network and through the steps found in it, and the scores have to agree.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        parts = [getattr(network, name, None) for name in ("features", "avgpool", "classifier")]
+        if not (isinstance(parts[0], nn.Sequential) and isinstance(parts[1], nn.Module) and isinstance(parts[2], nn.Sequential)):
+            raise ModelError(
+                f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are needed, as in "
+                "torchvision.models.vgg16. For other networks use Grad-CAM."
+            )
+        layers = [*parts[0], parts[1], None, *parts[2]]
+        self.steps = nn.ModuleList(Flattening() if layer is None else step_for(layer) for layer in layers)
+        #: Number of layers in ``features``; steps behind it belong to the classifier.
+        self.depth = len(parts[0])
+        self._check_against(network)
+
+    @torch.no_grad()
+    def _check_against(self, network: nn.Module) -> None:
+        like = next(network.parameters())
+        x = torch.linspace(-2, 2, 3 * 64 * 64, dtype=like.dtype, device=like.device).sin().reshape(1, 3, 64, 64)
+        with evaluating(network):
+            want = network(x)
+        got = self.up(x).scores
+        # wide enough for half precision; a forgotten ReLU is off by far more
+        if want.shape != got.shape or not torch.allclose(want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())):
+            raise ModelError(
+                f"{type(network).__name__} computes more than its modules show (a functional ReLU such as F.relu, or "
+                "a skip connection?). Replace function calls by modules (nn.ReLU), or use Grad-CAM."
+            )
+
+    @staticmethod
+    def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The Deconvnet's rule for a ReLU: keep what is positive *in the signal*; `mask` is unused."""
+        return signal.clamp(min=0)
+
+    @torch.no_grad()
+    def up(self, x: torch.Tensor) -> Trace:
+        """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too."""
+        x, memory, feature_maps = check_photos(x), [], None
+        for i, step in enumerate(self.steps):
+            x, noted = step.up(x)
+            memory.append(noted)
+            if i == self.depth - 1:
+                feature_maps = x
+        return Trace(x, feature_maps, memory)
+
+    @torch.no_grad()
+    def down(self, trace: Trace, signal: torch.Tensor, start: int, stop: int = 0, relu_down=None) -> torch.Tensor:
+        """Send a signal from the output of step ``start - 1`` down to the input of step ``stop``.
+
+        Parameters
+        ----------
+        trace : Trace
+            From :meth:`up`, of the same photos.
+        signal : torch.Tensor
+            Shaped as that output: ``(N, C, h, w)`` inside ``features``, ``(N, classes)`` at the end.
+        start, stop : int
+            ``self.depth`` starts at the last feature maps, ``len(self.steps)`` at the scores;
+            ``stop=0`` ends at the photo.
+        relu_down : callable, optional
+            Another rule ``(signal, mask) -> signal`` for this walk.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(N, 3, H, W)`` for ``stop=0``: signed, in units of the signal per unit of the
+            normalised photo; not scaled in any way.
+        """
+        rule = relu_down or self.relu_down
+        for step, noted in zip(reversed(self.steps[stop:start]), reversed(trace.memory[stop:start])):
+            signal = step.down(signal, noted, rule)
+        return signal
+
+    def from_features(self, x: torch.Tensor, unit: str = "all") -> torch.Tensor:
+        """Back-project the last feature maps: ``(N, 3, H, W)``.
+
+        ``unit="all"`` starts from every activation; ``unit="strongest"`` from the single largest
+        one of each photo, all others set to zero, as Zeiler and Fergus do.
+        """
+        trace = self.up(x)
+        signal = trace.feature_maps
+        if unit == "strongest":
+            signal = strongest_unit(signal)
+        elif unit != "all":
+            raise ValueError(f'unit is "all" or "strongest", not {unit!r}.')
+        return self.down(trace, signal, self.depth)
+
+    def from_class(self, x: torch.Tensor, classes=None) -> torch.Tensor:
+        """Back-project one class score a photo: ``(N, 3, H, W)``.
+
+        The walk begins at the scores with a 1 at the class and goes through the classifier's own
+        ReLUs. ``classes`` is an index, one a photo, or None for each photo's top class
+        (errors: :func:`helpers.checks.check_classes`).
+        """
+        trace = self.up(x)
+        return self.down(trace, one_hot(classes, trace.scores), len(self.steps))
+
+
+def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:
+    """The start of a walk from one class a photo: 1 at the class, 0 elsewhere, shaped as ``scores``."""
+    chosen = check_classes(classes, scores)
+    return torch.zeros_like(scores).scatter_(1, chosen[:, None], 1)
+
+
+def strongest_unit(feature_maps: torch.Tensor) -> torch.Tensor:
+    """``(N, C, h, w)`` with each photo's largest activation kept and all others zero."""
+    flat = feature_maps.flatten(1)
+    place = flat.argmax(dim=1, keepdim=True)
+    return torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place)).view_as(feature_maps)

@@ -1,0 +1,89 @@
+"""Grad-CAM (Selvaraju et al. 2017): which places of the last feature maps speak for a class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .checks import check_classes, check_photos, evaluating
+from .errors import ModelError
+
+
+class GradCAM(NamedTuple):
+    """What :func:`grad_cam` returns; N photos, C channels of h x w places.
+
+    maps : ``(N, h, w)``, >= 0, in units of the class score, not scaled.
+    weights : ``(N, C)``, the alpha of equation 1, of either sign.
+    classes : ``(N,)`` int64, the classes explained.
+    scores : ``(N, classes)``, all class scores (logits).
+    """
+
+    maps: torch.Tensor
+    weights: torch.Tensor
+    classes: torch.Tensor
+    scores: torch.Tensor
+
+
+def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1) -> GradCAM:
+    r"""Grad-CAM of one class a photo.
+
+    .. math::
+
+        \alpha_k^c = \frac{1}{Z}\sum_{i,j} \frac{\partial y^c}{\partial A^k_{ij}}, \qquad
+        L^c = \mathrm{ReLU}\Big(\sum_k \alpha_k^c A^k\Big)
+
+    (equations 1 and 2 of the paper), with ``A`` the output of ``network.features[layer]``.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With ``features``, ``avgpool`` and ``classifier``. Not changed: its mode is restored, no
+        hook is set, no parameter receives a gradient.
+    x : torch.Tensor
+        Normalised photos ``(N, 3, H, W)``, float.
+    classes : int, sequence of int, tensor or None
+        One class, one a photo, or None for each photo's top class.
+    layer : int
+        Which layer of ``features``; -1 is the last, behind the fifth pooling.
+
+    Raises
+    ------
+    ModelError
+        If the network has no ``features`` and ``classifier``, or no such layer.
+    IndexError, TypeError, ValueError
+        As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
+    """
+    check_photos(x)
+    features, classifier = getattr(network, "features", None), getattr(network, "classifier", None)
+    if not isinstance(features, nn.Sequential) or not isinstance(classifier, nn.Module):
+        raise ModelError(f"{type(network).__name__} has no features and classifier to split at; use a VGG-style network.")
+    if not -len(features) <= layer < len(features):
+        raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
+    cut = layer % len(features) + 1
+    with evaluating(network):
+        with torch.no_grad():
+            below = features[:cut](x).detach()
+        with torch.enable_grad():
+            below.requires_grad_()
+            # the clone keeps an in-place ReLU behind the cut away from the maps themselves
+            top = network.avgpool(features[cut:](below.clone()))
+            scores = classifier(torch.flatten(top, 1))
+            chosen = check_classes(classes, scores)
+            # photos do not mix, so the sum's gradient is each photo's own
+            (gradient,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), below)
+    maps, weights = cam_from_gradient(below.detach(), gradient)
+    return GradCAM(maps, weights, chosen, scores.detach())
+
+
+def cam_from_gradient(feature_maps: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``."""
+    weights = gradient.mean(dim=(2, 3))
+    return torch.einsum("nc,nchw->nhw", weights, feature_maps).clamp(min=0), weights
+
+
+def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: what ``cv2.resize`` does, for a batch on any device."""
+    return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

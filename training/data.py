@@ -1,0 +1,82 @@
+"""Read Tiny ImageNet photos into two arrays, from tar files or from the original folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+CLASSES_CSV = Path(__file__).with_name("classes.csv")
+SIDE = 64  # Tiny ImageNet's photos are 64x64 pixels
+
+
+def read_classes(path: Path = CLASSES_CSV) -> tuple[list[str], list[str]]:
+    """WordNet ids and names of the classes, in the order of the model's scores."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["wnid"] for row in rows], [row["name"] for row in rows]
+
+
+def read_split(data: Path, split: str, wnids: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Photos ``(N, 64, 64, 3)`` uint8, labels ``(N,)`` int64 and file names of ``train`` or ``val``.
+
+    ``data`` holds ``train.tar`` and ``val.tar`` with ``WNID/NAME.JPEG`` inside, or is the
+    unpacked ``tiny-imagenet-200`` folder as Stanford publishes it (its 200 classes are cut
+    down to those of ``classes.csv``).
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``data`` is neither.
+    ValueError
+        If a class of ``classes.csv`` has no photo there.
+    """
+    archive, folder = data / f"{split}.tar", data / split
+    if archive.exists():
+        pairs = _from_tar(archive)
+    elif (folder / "val_annotations.txt").exists():
+        pairs = _from_val_folder(folder)
+    elif folder.is_dir():
+        pairs = _from_train_folder(folder)
+    else:
+        raise FileNotFoundError(
+            f"No photos for '{split}' in {data}: expected {split}.tar, or the unpacked "
+            "tiny-imagenet-200 folder. Point --data at one of them."
+        )
+    index = {wnid: i for i, wnid in enumerate(wnids)}
+    photos, labels, names = [], [], []
+    for wnid, name, raw in tqdm(pairs, desc=f"reading {split}", unit=" photos"):
+        if wnid not in index:
+            continue
+        with Image.open(io.BytesIO(raw)) as photo:
+            photos.append(np.asarray(photo.convert("RGB")))
+        labels.append(index[wnid])
+        names.append(name)
+    absent = sorted(set(range(len(wnids))) - set(labels))
+    if absent:
+        raise ValueError(f"{len(absent)} classes have no '{split}' photo, the first is {wnids[absent[0]]}.")
+    return np.stack(photos), np.array(labels), names
+
+
+def _from_tar(archive: Path):
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isfile():
+                wnid, name = member.name.split("/")[-2:]
+                yield wnid, name, tar.extractfile(member).read()
+
+
+def _from_train_folder(folder: Path):
+    for path in sorted(folder.glob("*/images/*.JPEG")):
+        yield path.parts[-3], path.name, path.read_bytes()
+
+
+def _from_val_folder(folder: Path):
+    for line in (folder / "val_annotations.txt").read_text().splitlines():
+        name, wnid = line.split("\t")[:2]
+        yield wnid, name, (folder / "images" / name).read_bytes()
