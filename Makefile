@@ -1,0 +1,71 @@
+# `make book` builds the site, `make test` runs every test. Needs git, make and Python >= 3.10.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Which network the notebooks ask: embedded, or vgg16 (fetches 528 MB once).
+export EXPLAIN_MODEL ?= embedded
+# The kernel called python3 is that of .venv, whatever else is installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+export JUPYTER_PLATFORM_DIRS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help book test install train clean distclean address
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
+	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make install              only set up $(VENV)"
+	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
+	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
+	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
+	@echo "PYTHON=python3.12 make .. choose the Python that $(VENV) is made with"
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.10 or newer, or say PYTHON=/path/to/python3 make ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$("$(PYTHON)" -V 2>&1); say PYTHON=python3.12 make ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "Installing into $(VENV); on Linux this is several GB, most of it PyTorch."
+	$(BIN)/python -m pip install -r requirements.txt
+	@touch $@
+
+# The execution cache knows a notebook's text, not the code it calls. So everything built goes
+# when the helpers, the weights, the requirements or the chosen network change. Pages are always
+# written anew (--all): a page with a broken link would otherwise pass when built a second time.
+book: $(STAMP)
+	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256(os.environ["EXPLAIN_MODEL"].encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
+	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
+	$(BIN)/jupyter-book build . -W --keep-going -n --all
+	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+RUN ?= training/runs/default
+train: $(STAMP)
+	@test -n "$(DATA)" || { echo "error: say where the photos are: make train DATA=path/to/tiny-imagenet-200" >&2; exit 1; }
+	$(BIN)/python -m training.train --data "$(DATA)" --out "$(RUN)"
+	$(BIN)/python -m training.export "$(RUN)/checkpoint.pt" --data "$(DATA)"
+
+# pyproject.toml holds the address; everything else that names it is found by it.
+address:
+	@test -n "$(NEW)" || { echo "error: say the new address: make address NEW=https://github.com/OWNER/NAME" >&2; exit 1; }
+	@old="$$(sed -n 's|^Repository = "https://github.com/\(.*\)"|\1|p' pyproject.toml)"; \
+	new="$$(echo "$(NEW)" | sed 's|^https://github.com/||; s|\.git$$||; s|/$$||')"; \
+	echo "$$new" | grep -Eq '^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$$' || { echo "error: $(NEW) is no address such as https://github.com/OWNER/NAME" >&2; exit 1; }; \
+	git grep -lIF -e "$$old" -e "$${old%%/*}.github.io/$${old#*/}" | while read -r file; do \
+		sed -i.before "s|$$old|$$new|g; s|$${old%%/*}\.github\.io/$${old#*/}|$${new%%/*}.github.io/$${new#*/}|g" "$$file" && rm "$$file.before" && echo "$$file"; \
+	done
+
+clean:
+	rm -rf _build build dist *.egg-info .pytest_cache .hypothesis
+
+distclean: clean
+	rm -rf $(VENV)
