@@ -1,5 +1,6 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
+from . import errors, scaling
 from .architecture import VGG16, fold_batch_norm
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit
@@ -13,4 +14,5 @@ from .plotting import heat_map, overlay, show_probabilities, show_row
 
 __version__ = "0.1.0"
 
-__all__ = [name for name in globals() if not name.startswith("_")]
+# everything imported above, without the submodules themselves
+__all__ = sorted(name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(errors)))

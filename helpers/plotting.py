@@ -19,9 +19,6 @@ HEAT = "jet"  # as in the paper and the original post; viridis reads better in g
 PANEL_INCHES = 2.7
 
 STYLE = {
-    "figure.dpi": 110,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
     "font.size": 10,
     "axes.titlesize": 10,
     "text.color": INK,
@@ -32,6 +29,12 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    # Made outside `rc_context`: the first figure of a session starts the notebook's backend, and
+    # the context, on leaving, would undo the interactive mode that this switches on.
+    return plt.figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
 
 
 def check_picture(picture: np.ndarray) -> np.ndarray:
@@ -82,11 +85,9 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
         raise ValueError(f"{len(pictures)} pictures need as many titles, got {len(titles)}.")
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
+    figure = _new_figure(PANEL_INCHES * columns, (PANEL_INCHES + 0.3) * rows + 0.3 * bool(note))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(PANEL_INCHES * columns, (PANEL_INCHES + 0.3) * rows + 0.3 * bool(note)),
-            squeeze=False, layout="constrained",
-        )
+        axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
         for axis, picture, title in zip(axes.flat, pictures, titles):
@@ -100,8 +101,9 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
 def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Figure:
     """Bars of class probabilities, ``[(name, probability), ...]``, the first on top and accented."""
     names, probabilities = zip(*top)
+    figure = _new_figure(5.4, 0.36 * len(top) + 0.6)
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(5.4, 0.36 * len(top) + 0.6), layout="constrained")
+        axis = figure.subplots()
         bars = axis.barh(names, [100 * p for p in probabilities], color=[ACCENT] + [PALE] * (len(top) - 1))
         axis.bar_label(bars, fmt="%.0f %%", padding=4)
         axis.invert_yaxis()
