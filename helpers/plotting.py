@@ -85,7 +85,10 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
         raise ValueError(f"{len(pictures)} pictures need as many titles, got {len(titles)}.")
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = _new_figure(PANEL_INCHES * columns, (PANEL_INCHES + 0.3) * rows + 0.3 * bool(note))
+    # a panel as wide as the widest picture needs at the common height: about one area for all shapes
+    aspect = max(np.shape(picture)[1] / np.shape(picture)[0] for picture in pictures)
+    width = PANEL_INCHES * max(1.0, aspect**0.5)
+    figure = _new_figure(width * columns, (width / aspect + 0.3) * rows + 0.3 * bool(note))
     with plt.rc_context(STYLE):
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
