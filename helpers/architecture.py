@@ -92,5 +92,5 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
         else:
             folded.append(layer)
-    plain.features = nn.Sequential(*folded)
+    plain.features = nn.Sequential(*folded).eval()  # the new container, too
     return plain

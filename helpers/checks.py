@@ -51,7 +51,10 @@ def check_classes(classes: int | Sequence[int] | torch.Tensor | None, scores: to
     n, count = scores.shape
     if classes is None:
         return scores.argmax(dim=1)
-    chosen = torch.as_tensor(classes, device=scores.device)
+    try:
+        chosen = torch.as_tensor(classes, device=scores.device)
+    except (TypeError, ValueError) as error:  # words, uneven lists
+        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {classes!r}.") from error
     if chosen.is_floating_point() or chosen.dtype == torch.bool:
         raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {chosen.dtype}.")
     if chosen.ndim == 0:

@@ -52,24 +52,25 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     Raises
     ------
     ModelError
-        If the network has no ``features`` and ``classifier``, or no such layer.
+        If the network has no ``features``, ``avgpool`` and ``classifier``, or no such layer.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
     """
     check_photos(x)
-    features, classifier = getattr(network, "features", None), getattr(network, "classifier", None)
-    if not isinstance(features, nn.Sequential) or not isinstance(classifier, nn.Module):
-        raise ModelError(f"{type(network).__name__} has no features and classifier to split at; use a VGG-style network.")
+    features, avgpool, classifier = (getattr(network, name, None) for name in ("features", "avgpool", "classifier"))
+    if not (isinstance(features, nn.Sequential) and isinstance(avgpool, nn.Module) and isinstance(classifier, nn.Module)):
+        raise ModelError(f"{type(network).__name__} has no features, avgpool and classifier to split at; use a VGG-style network.")
     if not -len(features) <= layer < len(features):
         raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
     cut = layer % len(features) + 1
-    with evaluating(network):
+    # a caller's inference mode would forbid the one gradient that is needed
+    with torch.inference_mode(False), evaluating(network):
         with torch.no_grad():
-            below = features[:cut](x).detach()
+            below = features[:cut](x.clone())
         with torch.enable_grad():
             below.requires_grad_()
             # the clone keeps an in-place ReLU behind the cut away from the maps themselves
-            top = network.avgpool(features[cut:](below.clone()))
+            top = avgpool(features[cut:](below.clone()))
             scores = classifier(torch.flatten(top, 1))
             chosen = check_classes(classes, scores)
             # photos do not mix, so the sum's gradient is each photo's own

@@ -63,14 +63,14 @@ def load_photo(source: Source) -> Image.Image:
     """
     if isinstance(source, np.ndarray):
         return load_photo(_from_array(source))
-    if isinstance(source, Image.Image):
-        return _to_rgb(source)
     file = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
     name = str(source) if isinstance(source, (str, PathLike)) else "this file"
     try:
         with warnings.catch_warnings():
             # our own limit is lower than the one Pillow warns at
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if isinstance(source, Image.Image):  # opened, but perhaps not yet decoded
+                return _to_rgb(source)
             with Image.open(file) as picture:
                 return _to_rgb(picture)
     except PhotoError:
@@ -86,6 +86,8 @@ def load_photo(source: Source) -> Image.Image:
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise PhotoError(f"An array of shape {array.shape} is no picture: expected (H, W), (H, W, 3) or (H, W, 4).")
+    if array.size == 0:
+        raise PhotoError(f"An array of shape {array.shape} holds no pixel.")
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise PhotoError("A float picture must lie in [0, 1]; divide by 255, or convert it to uint8.")
@@ -103,9 +105,9 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         raise PhotoError(f"The picture has {width}x{height} pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. Scale it down first.")
     if min(width, height) < FEWEST_PIXELS_A_SIDE:
         raise PhotoError(f"The picture has {width}x{height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed.")
-    if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip, not scale
-        return load_photo(np.asarray(picture).astype(np.uint16))
     picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip, not scale
+        picture = _from_array(np.asarray(picture).clip(0, 65535).astype(np.uint16))
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -114,10 +116,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def side_by_side(left: Image.Image, right: Image.Image, side: int = 256) -> Image.Image:
     """Two photos in one square picture of ``side`` pixels, each filling one half, centre-cropped."""
-    halves = [ImageOps.fit(load_photo(photo), (side // 2, side)) for photo in (left, right)]
+    middle = side // 2
     canvas = Image.new("RGB", (side, side))
-    canvas.paste(halves[0], (0, 0))
-    canvas.paste(halves[1], (side - side // 2, 0))
+    canvas.paste(ImageOps.fit(load_photo(left), (middle, side)), (0, 0))
+    canvas.paste(ImageOps.fit(load_photo(right), (side - middle, side)), (middle, 0))
     return canvas
 
 
@@ -135,7 +137,12 @@ class Preprocess:
 
     def cropped(self, photo: Source) -> Image.Image:
         """The part of the photo that the network sees, ``crop`` x ``crop``."""
-        resized = v2.functional.resize(load_photo(photo), [self.resize], antialias=True)
+        picture = load_photo(photo)
+        width, height = picture.size
+        # a strip of 16 x 3 million pixels passes `load_photo`, and would not fit in memory resized
+        if max(width, height) / min(width, height) * self.resize**2 > MOST_PIXELS:
+            raise PhotoError(f"The picture is too long for its width ({width}x{height} pixels). Crop it first.")
+        resized = v2.functional.resize(picture, [self.resize], antialias=True)
         return v2.functional.center_crop(resized, [self.crop, self.crop])
 
     def __call__(self, photos: Source | Sequence[Source]) -> torch.Tensor:

@@ -122,6 +122,8 @@ def _embedded(weights: Path = WEIGHTS, card: Path = CARD) -> tuple[nn.Module, tu
         facts, raw = json.loads(card.read_text()), weights.read_bytes()
     except OSError as error:
         raise ModelUnavailable(f"{error.filename} is missing; install the package again.") from error
+    except ValueError as error:
+        raise ModelUnavailable(f"{card.name} is damaged ({error}); install the package again.") from error
     digest = hashlib.sha256(raw).hexdigest()
     if digest != facts["sha256"]:
         raise ModelUnavailable(f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {facts['sha256'][:12]}...); install the package again.")

@@ -81,12 +81,13 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
 
     Greys ``(H, W)`` and colours ``(H, W, 3)``, all in [0, 1]; after ``columns`` a new row begins.
     """
-    if len(pictures) != len(titles) or not pictures:
+    if len(pictures) != len(titles) or len(pictures) == 0:
         raise ValueError(f"{len(pictures)} pictures need as many titles, got {len(titles)}.")
+    pictures = [check_picture(picture) for picture in pictures]
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     # a panel as wide as the widest picture needs at the common height: about one area for all shapes
-    aspect = max(np.shape(picture)[1] / np.shape(picture)[0] for picture in pictures)
+    aspect = max(picture.shape[1] / picture.shape[0] for picture in pictures)
     width = PANEL_INCHES * max(1.0, aspect**0.5)
     figure = _new_figure(width * columns, (width / aspect + 0.3) * rows + 0.3 * bool(note))
     with plt.rc_context(STYLE):
@@ -94,7 +95,7 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
         for axis in axes.flat:
             axis.axis("off")
         for axis, picture, title in zip(axes.flat, pictures, titles):
-            axis.imshow(check_picture(picture), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(title)
         if note:
             figure.supxlabel(note, fontsize=8.5)
@@ -107,7 +108,8 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
     figure = _new_figure(5.4, 0.36 * len(top) + 0.6)
     with plt.rc_context(STYLE):
         axis = figure.subplots()
-        bars = axis.barh(names, [100 * p for p in probabilities], color=[ACCENT] + [PALE] * (len(top) - 1))
+        # by place, not by name: ImageNet has two classes called "crane"
+        bars = axis.barh(range(len(names)), [100 * p for p in probabilities], color=[ACCENT] + [PALE] * (len(top) - 1), tick_label=names)
         axis.bar_label(bars, fmt="%.0f %%", padding=4)
         axis.invert_yaxis()
         axis.set(xlim=(0, 110), xlabel="probability (%)", title=title)

@@ -35,6 +35,11 @@ def by_max(maps: Map) -> np.ndarray:
     return array / largest if largest > 0 else array
 
 
+def _limit(amounts: np.ndarray, percentile: float) -> float:
+    # in a sparse map the percentile may be zero; then only the largest value is left to divide by
+    return np.percentile(amounts, percentile) or amounts.max()
+
+
 def signed(maps: Map, percentile: float = 100) -> np.ndarray:
     """A signed map to [0, 1] with zero at 0.5 (grey).
 
@@ -42,7 +47,7 @@ def signed(maps: Map, percentile: float = 100) -> np.ndarray:
     both signs share one scale, so grey is zero in every figure.
     """
     array = to_numpy(maps)
-    limit = np.percentile(np.abs(array), percentile)
+    limit = _limit(np.abs(array), percentile)
     return np.clip(array / limit, -1, 1) / 2 + 0.5 if limit > 0 else np.full_like(array, 0.5)
 
 
@@ -57,5 +62,5 @@ def strength(maps: Map, percentile: float = 100) -> np.ndarray:
     """How much, whatever the sign and colour: largest absolute value of the channels, [0, 1]."""
     array = np.abs(to_numpy(maps))
     array = array.max(axis=2) if array.ndim == 3 else array
-    limit = np.percentile(array, percentile)
+    limit = _limit(array, percentile)
     return np.clip(array / limit, 0, 1) if limit > 0 else array
