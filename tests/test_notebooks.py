@@ -1,0 +1,123 @@
+"""What nbval does not look at: the form of the notebooks. Their outputs are nbval's business."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECTIONS = [
+    "What you will build", "What you need to know", "Intuition", "Code and figure",
+    "Check", "Exercises", "What comes next", "References",
+]
+# a misspelt tag would be ignored in silence, by nbval and by the book alike
+KNOWN_TAGS = {"remove-cell", "hide-cell", "hide-input", "nbval-ignore-output"}
+MACHINE_PATH = re.compile(r"/(?:home|root|Users|tmp|work)/")
+
+
+def address() -> str:
+    """The one place where the repository's address stands."""
+    return re.search(r'^Repository = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_book_has_its_chapters():
+    assert len(NOTEBOOKS) >= 4
+    toc = (ROOT / "_toc.yml").read_text()
+    assert all(f"notebooks/{path.stem}" in toc for path in NOTEBOOKS)
+
+
+def test_every_chapter_has_the_same_skeleton(notebook):
+    text = "\n".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+
+
+def test_every_code_cell_was_run_from_top_to_bottom_without_error(notebook):
+    cells = code_cells(notebook)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+
+
+def test_no_code_cell_is_longer_than_25_lines(notebook):
+    assert max(len(source(cell).splitlines()) for cell in code_cells(notebook)) <= 25
+
+
+def test_tags_are_known_ones(notebook):
+    assert {tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])} <= KNOWN_TAGS
+
+
+def test_every_figure_has_a_caption_a_name_and_a_text_alternative(notebook):
+    drawn = [c for c in code_cells(notebook) if any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    assert drawn
+    for cell in drawn:
+        settings = cell["metadata"]["mystnb"]
+        assert settings["figure"]["caption"] and settings["figure"]["name"] and len(settings["image"]["alt"]) > 40
+
+
+def test_every_picture_drawn_is_in_the_notebook(notebook):
+    for cell in code_cells(notebook):
+        wanted = "show_row(" in source(cell) or "show_probabilities(" in source(cell)
+        assert wanted == any("image/png" in output.get("data", {}) for output in cell["outputs"])
+
+
+def test_solutions_are_folded(notebook):
+    cells = notebook["cells"]
+    begin = next(i for i, cell in enumerate(cells) if "## Exercises" in source(cell))
+    solutions = [cell for cell in cells[begin:] if cell["cell_type"] == "code"]
+    assert solutions and all("hide-cell" in cell["metadata"]["tags"] for cell in solutions)
+
+
+def test_every_section_with_code_has_something_that_is_compared(notebook):
+    """From one heading to the next stands an assert, or a print, whose output nbval compares."""
+    section = ""
+    for cell in [*notebook["cells"], {"cell_type": "markdown", "source": "## end"}]:
+        if cell["cell_type"] == "markdown" and re.search(r"^###? ", source(cell), re.M):
+            # a chapter's first cells import and load, and have nothing to show yet
+            if section and "load_model(MODEL)" not in section:
+                assert re.search(r"assert|print\(", section), section
+            section = ""
+        elif cell["cell_type"] == "code" and "remove-cell" not in cell["metadata"].get("tags", []):
+            section += source(cell) + "\n"
+
+
+def test_the_model_is_chosen_by_one_variable_and_one_environment_variable(notebook):
+    text = "\n".join(source(cell) for cell in code_cells(notebook))
+    assert text.count('MODEL = os.environ.get("EXPLAIN_MODEL", "embedded")') == 1
+    assert text.count("load_model(") == 1
+
+
+def test_badge_and_set_up_cell_name_the_repository_of_pyproject(path):
+    text = path.read_text(encoding="utf-8")
+    repository = address().removeprefix("https://github.com/")
+    assert f"colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}" in text
+    assert f"git+{address()}" in text
+    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text.replace("\\n", " "))) == {repository}
+
+
+@pytest.mark.parametrize("name", ["README.md", "_config.yml", "book/intro.md"])
+def test_pages_name_the_repository_of_pyproject(name):
+    assert address() in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_no_path_of_a_machine_is_left_in_a_notebook(path):
+    assert not MACHINE_PATH.search(path.read_text(encoding="utf-8"))
