@@ -8,7 +8,7 @@ from .errors import ModelError, ModelUnavailable, PhotoError
 from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
 from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
 from .guided_gradcam import GuidedGradCAM, guided_gradcam
-from .images import SAMPLES, Preprocess, load_photo, sample, side_by_side
+from .images import SAMPLES, Preprocess, load_photo, sample
 from .models import MODELS, Model, choose_device, load_model
 from .plotting import heat_map, overlay, show_probabilities, show_row
 

@@ -114,15 +114,6 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def side_by_side(left: Image.Image, right: Image.Image, side: int = 256) -> Image.Image:
-    """Two photos in one square picture of ``side`` pixels, each filling one half, centre-cropped."""
-    middle = side // 2
-    canvas = Image.new("RGB", (side, side))
-    canvas.paste(ImageOps.fit(load_photo(left), (middle, side)), (0, 0))
-    canvas.paste(ImageOps.fit(load_photo(right), (side - middle, side)), (middle, 0))
-    return canvas
-
-
 @dataclass(frozen=True)
 class Preprocess:
     """From photos to what a network was trained on, and back to what it saw.
