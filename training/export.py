@@ -19,7 +19,7 @@ from helpers.models import CARD, WEIGHTS
 from training.data import read_classes, read_split
 from training.train import evaluate
 
-SIZES = (64, 96, 112, 128, 160, 192, 224)
+SIZES = (64, 96, 128, 160)
 
 
 def main(argv: list[str] | None = None) -> None:

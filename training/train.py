@@ -89,6 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--schedule", default="48x9,64x10,96x2", help="PIXELSxEPOCHS, ...")
     parser.add_argument("--calm-after", type=int, default=15, help="epochs after which the augmentation is mild")
     parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--tune-after", type=int, default=19, help="epochs after which --tune-lr falls linearly to zero")
+    parser.add_argument("--tune-lr", type=float, default=0.015)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -148,6 +150,11 @@ def main(argv: list[str] | None = None) -> None:
         order = torch.randperm(len(photos), generator=generator)
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{len(sizes)} at {size} px", unit="batch", mininterval=5)
         for step in bar:
+            if epoch >= args.tune_after:
+                # a new resolution needs larger steps than the cycle's tail allows
+                left = 1 - ((epoch - args.tune_after) * steps + step) / ((len(sizes) - args.tune_after) * steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = args.tune_lr * left
             rows = order[step * args.batch_size : (step + 1) * args.batch_size]
             x = augment(photos[rows].to(args.device), size, generator, **mild).contiguous(memory_format=torch.channels_last)
             with autocast:
@@ -155,11 +162,12 @@ def main(argv: list[str] | None = None) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            scheduler.step()
+            if epoch < args.tune_after:
+                scheduler.step()
             averaged.update_parameters(model)
             total += loss.item()
             if step % 20 == 0:
-                bar.set_postfix(loss=f"{total / (step + 1):.3f}", lr=f"{scheduler.get_last_lr()[0]:.4f}")
+                bar.set_postfix(loss=f"{total / (step + 1):.3f}", lr=f"{optimizer.param_groups[0]['lr']:.4f}")
         seconds += time.perf_counter() - began
         top1, top5 = evaluate(averaged.module, val_photos, val_labels, max(64, size))
         line = dict(epoch=epoch + 1, size=size, loss=round(total / steps, 4), top1=round(top1, 2), top5=round(top5, 2), seconds=round(seconds))
