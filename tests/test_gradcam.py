@@ -1,0 +1,134 @@
+"""Grad-CAM and Guided Grad-CAM against autograd, captum and OpenCV."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from captum.attr import GuidedGradCam, LayerGradCam
+from torch import nn
+
+from helpers import cam_from_gradient, grad_cam, guided_gradcam, resize_maps, saliency
+
+from .networks import for_captum, noise, torchvision_vgg
+
+pytestmark = pytest.mark.filterwarnings("ignore:Setting .*backward hooks", "ignore:Input Tensor 0 did not already")
+
+#: The last pooling, the ReLU before it, a convolution right before an in-place ReLU, the first of all.
+LAYERS = [-1, -2, -3, 16, 4, 0]
+
+
+def cam_by_loop(network, x, c, layer):
+    """Equations 1 and 2, photo by photo and channel by channel."""
+    network, maps = for_captum(network), []
+    for photo, one in zip(x, c):
+        below = photo[None]
+        for module in network.features[: layer % len(network.features) + 1]:
+            below = module(below)
+        below = below.detach().requires_grad_()
+        above = below
+        for module in network.features[layer % len(network.features) + 1 :]:
+            above = module(above)
+        network.classifier(network.avgpool(above).reshape(1, -1))[0, one].backward()
+        total = 0
+        for k in range(below.shape[1]):
+            total = total + below.grad[0, k].mean() * below[0, k]
+        maps.append(torch.relu(total).detach())
+    return torch.stack(maps)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_grad_cam_equals_the_equations(network, layer):
+    x, classes = noise(2, 64, 47, dtype=torch.float64), [3, 5]
+    network = network.double()
+    result = grad_cam(network, x, classes, layer)
+    assert result.maps.max() > 0
+    torch.testing.assert_close(result.maps, cam_by_loop(network, x, classes, layer), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(result.scores, network(x))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_grad_cam_of_the_embedded_model_equals_captum(embedded, photos, layer):
+    plain = for_captum(embedded.network)
+    want = LayerGradCam(plain, plain.features[layer]).attribute(photos, [3, 4, 5], relu_attributions=True)
+    torch.testing.assert_close(grad_cam(embedded.network, photos, [3, 4, 5], layer).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_grad_cam_of_the_full_vgg16_equals_captum(full_vgg16):
+    x, plain = noise(1, 96), for_captum(full_vgg16)
+    want = LayerGradCam(plain, plain.features[-1]).attribute(x, 7, relu_attributions=True)
+    torch.testing.assert_close(grad_cam(full_vgg16, x, 7).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_grad_cam_knows_batch_normalisation_too():
+    network, x = torchvision_vgg("vgg11_bn").double(), noise(2, 64, dtype=torch.float64)
+    torch.testing.assert_close(grad_cam(network, x, [0, 9]).maps, cam_by_loop(network, x, [0, 9], -1), rtol=1e-9, atol=1e-12)
+
+
+def test_weights_have_either_sign_and_maps_do_not(embedded, photos):
+    result = grad_cam(embedded.network, photos)
+    assert result.weights.min() < 0 < result.weights.max() and result.maps.min() >= 0
+
+
+def test_cam_from_gradient_on_numbers_one_can_check():
+    maps = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]]]])
+    gradient = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])  # means 2 and -1
+    cam, weights = cam_from_gradient(maps, gradient)
+    assert weights.tolist() == [[2, -1]] and cam.tolist() == [[[0, 3]]]
+
+
+@pytest.mark.parametrize("explain", [grad_cam, guided_gradcam])
+def test_batch_equals_one_by_one(network, explain):
+    x, classes = noise(3, 64), [0, 6, 3]
+    together = explain(network, x, classes)
+    for i, c in enumerate(classes):
+        torch.testing.assert_close(explain(network, x[i : i + 1], c).maps[0], together.maps[i], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("explain", [grad_cam, guided_gradcam])
+def test_none_is_the_top_class_and_classes_come_in_any_form(network, explain):
+    x = noise(2, 64)
+    top = network(x).argmax(1)
+    asked = explain(network, x)
+    assert torch.equal(asked.classes, top) and asked.classes.dtype == torch.int64
+    for form in (top, top.to(torch.int32), top.tolist(), tuple(top.tolist()), top.numpy()):
+        torch.testing.assert_close(explain(network, x, form).maps, asked.maps, rtol=0, atol=0)
+    for form in (4, torch.tensor(4), np.int64(4)):
+        torch.testing.assert_close(explain(network, x, form).maps, explain(network, x, [4, 4]).maps, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 99)])
+def test_guided_grad_cam_equals_captum(network, size):
+    network, x, classes = network.double(), noise(2, *size, dtype=torch.float64), [3, 5]
+    plain = for_captum(network)
+    want = GuidedGradCam(plain, plain.features[-1]).attribute(x, classes, interpolate_mode="bilinear")
+    got = guided_gradcam(network, x, classes).maps
+    assert want.abs().max() > 0
+    torch.testing.assert_close(got, want.detach(), rtol=1e-9, atol=1e-9 * want.abs().max().item())
+
+
+def test_guided_grad_cam_is_the_product_of_its_parts(embedded, photos):
+    result = guided_gradcam(embedded.network, photos, [1, 2, 3])
+    cam, guided = grad_cam(embedded.network, photos, [1, 2, 3]), saliency(embedded.network, photos, [1, 2, 3])
+    torch.testing.assert_close(result.cam, resize_maps(cam.maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(result.guided, guided, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
+    torch.testing.assert_close(result.scores, cam.scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (100, 57), (5, 3), (1, 1)])
+def test_resize_maps_is_what_opencv_does(size):
+    maps = torch.rand(3, 4, 7, dtype=torch.float64)
+    want = [cv2.resize(m.numpy(), size[::-1], interpolation=cv2.INTER_LINEAR) for m in maps]
+    # OpenCV rounds the places between which it interpolates to float32
+    np.testing.assert_allclose(resize_maps(maps, size).numpy(), np.stack(want), atol=1e-5)
+
+
+def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
+    network = nn.Module()
+    network.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(inplace=True), nn.ReLU(inplace=True))
+    network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Linear(4, 2))
+    x = noise(1, 32)
+    result = grad_cam(network, x, 0, layer=0)
+    maps = network.features[0](x)
+    weights = (network.classifier[0].weight[0][:, None, None] * (maps[0] > 0)).mean((1, 2)) / maps[0, 0].numel()
+    torch.testing.assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())

@@ -1,0 +1,116 @@
+"""Figures show what their arrays say, and nothing else."""
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from helpers import heat_map, overlay, show_probabilities, show_row
+from helpers.plotting import ACCENT, check_picture
+
+GREY = np.random.default_rng(0).random((6, 8))
+PHOTO = np.random.default_rng(1).random((6, 8, 3))
+
+
+@pytest.mark.parametrize("colours", ["jet", "viridis"])
+def test_heat_map_equals_a_loop_over_the_pixels(colours):
+    table, want = matplotlib.colormaps[colours], np.zeros((6, 8, 3))
+    for i in range(6):
+        for j in range(8):
+            want[i, j] = table(round(GREY[i, j] * 255) / 255)[:3]
+    np.testing.assert_allclose(heat_map(GREY, colours), want, atol=1e-12)
+
+
+def test_heat_map_goes_from_blue_to_red():
+    low, high = heat_map(np.array([[0.0, 1.0]]))[0]
+    assert low.argmax() == 2 and high.argmax() == 0
+
+
+@pytest.mark.parametrize("strength", [0, 0.25, 0.7, 1])
+def test_overlay_is_a_weighted_mean(strength):
+    np.testing.assert_allclose(overlay(PHOTO, GREY, strength), (1 - strength) * PHOTO + strength * heat_map(GREY))
+
+
+def test_overlay_takes_the_originals_blend_unless_told():
+    np.testing.assert_array_equal(overlay(PHOTO, GREY), overlay(PHOTO, GREY, 0.7, "jet"))
+
+
+@pytest.mark.parametrize("values, strength, message", [
+    (GREY[:5], 0.7, "differ in size; resize the map first"),
+    (PHOTO, 0.7, "differ in size"),
+    (GREY, 1.1, "share from 0 to 1"),
+    (GREY, float("nan"), "share from 0 to 1"),
+    (GREY * 2, 0.7, "scale the map first"),
+])
+def test_overlay_refuses_what_does_not_fit(values, strength, message):
+    with pytest.raises(ValueError, match=message):
+        overlay(PHOTO, values, strength)
+
+
+@pytest.mark.parametrize("picture, message", [
+    (np.full((4, 4), 1.01), r"must lie in \[0, 1\]"),
+    (np.full((4, 4), -0.01), r"must lie in \[0, 1\]"),
+    (np.full((4, 4), np.nan), r"must lie in \[0, 1\]"),
+    (np.zeros((1, 4, 4)), r"got \(1, 4, 4\)"),
+    (np.zeros((4, 4, 4)), r"got \(4, 4, 4\)"),
+    (np.zeros(4), r"got \(4,\)"),
+])
+def test_what_is_no_picture_is_refused(picture, message):
+    for show in (check_picture, lambda p: show_row([p], ["title"])):
+        with pytest.raises(ValueError, match=message):
+            show(picture)
+
+
+@pytest.mark.parametrize("count, columns, grid", [(1, 4, (1, 1)), (3, 4, (1, 3)), (5, 3, (2, 3)), (4, 4, (1, 4))])
+def test_show_row_draws_its_pictures_value_for_value(count, columns, grid):
+    pictures, titles = [GREY * 0.5, PHOTO, GREY, PHOTO * 0.3, GREY * 0.1][:count], list("abcde")[:count]
+    figure = show_row(pictures, titles, note="scaled so", columns=columns)
+    figure.canvas.draw()
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
+    drawn = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in drawn] == titles
+    for axis, picture in zip(drawn, pictures):
+        (image,) = axis.images
+        np.testing.assert_array_equal(image.get_array(), picture)
+        assert image.get_clim() == (0, 1) and image.get_cmap().name == "gray" and image.get_interpolation() == "nearest"
+    assert figure.get_supxlabel() == "scaled so"
+
+
+def test_a_grey_of_half_is_drawn_as_grey_of_half():
+    figure = show_row([np.full((8, 8), 0.5)], [""])
+    figure.canvas.draw()
+    shown = np.asarray(figure.canvas.buffer_rgba())
+    middle = figure.axes[0].get_window_extent()
+    assert shown[int(shown.shape[0] - (middle.y0 + middle.y1) / 2), int((middle.x0 + middle.x1) / 2), :3].tolist() in ([127] * 3, [128] * 3)
+
+
+def test_show_row_takes_an_array_of_pictures():
+    assert len(show_row(np.stack([GREY, GREY]), ["a", "b"]).axes) == 2
+
+
+@pytest.mark.parametrize("pictures, titles", [([GREY], []), ([], []), ([GREY], ["a", "b"])])
+def test_every_picture_needs_a_title(pictures, titles):
+    with pytest.raises(ValueError, match="need as many titles"):
+        show_row(pictures, titles)
+
+
+def test_probabilities_are_bars_as_long_as_they_are_likely():
+    # ImageNet has two classes of this name
+    top = [("crane", 0.75), ("crane", 0.2), ("goose", 0.05)]
+    figure = show_probabilities(top, "what is it?")
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([75, 20, 5])
+    assert len({bar.get_y() for bar in axis.patches}) == 3
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["crane", "crane", "goose"]
+    assert [text.get_text() for text in axis.texts] == ["75 %", "20 %", "5 %"]
+    assert axis.get_title() == "what is it?" and axis.yaxis_inverted()
+    first, *rest = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in axis.patches]
+    assert first == ACCENT and ACCENT not in rest
+
+
+def test_figures_leave_matplotlibs_settings_alone():
+    before = dict(matplotlib.rcParams)
+    show_row([GREY], ["a"])
+    show_probabilities([("cat", 1.0)])
+    assert dict(matplotlib.rcParams) == before and len(plt.get_fignums()) == 2

@@ -1,0 +1,121 @@
+"""Networks, photos and classes that cannot be explained, and what the message says."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from helpers import METHODS, VGG16, Deconvnet, ModelError, grad_cam, guided_gradcam, saliency
+
+from .networks import noise, randomise
+
+EXPLAIN = {"grad_cam": grad_cam, "guided_gradcam": guided_gradcam, "saliency": saliency}
+every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
+
+
+def small(*features, avgpool=None, forward=None):
+    """Features, pooling and classifier around one odd part."""
+    network = VGG16(3, widths=(4,) * 5, hidden=5)
+    network.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *features)
+    network.avgpool = avgpool or nn.AdaptiveAvgPool2d(2)
+    if forward:
+        network.forward = lambda x: forward(network, x)
+    return randomise(network)
+
+
+def head(network, x):
+    return network.classifier(network.avgpool(x).flatten(1))
+
+
+def on_meta(name):
+    with torch.device("meta"):
+        return getattr(torchvision.models, name)(weights=None)
+
+
+ODD = {
+    "resnet18": (lambda: on_meta("resnet18"), "ResNet is not VGG-style.*use Grad-CAM"),
+    "alexnet's overlapping pooling": (lambda: on_meta("alexnet"), "separate windows.*kernel_size=3, stride=2"),
+    "unfolded batch normalisation": (lambda: on_meta("vgg11_bn"), "fold_batch_norm"),
+    "dilated pooling": (lambda: small(nn.MaxPool2d(2, dilation=2)), "separate windows"),
+    "functional ReLU": (lambda: small(forward=lambda n, x: head(n, F.relu(n.features(x)))), "F.relu.*nn.ReLU"),
+    "skip connection": (lambda: small(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), forward=lambda n, x: head(n, n.features(x) + n.features[:2](x))), "skip connection"),
+    "changed input": (lambda: small(forward=lambda n, x: head(n, n.features(x * 2))), "computes more than its modules show"),
+    "more scores": (lambda: small(forward=lambda n, x: head(n, n.features(x)).repeat(1, 2)), "computes more than its modules show"),
+    "padding in words": (lambda: small(nn.Conv2d(4, 4, 3, padding="same")), "number of zeros as padding"),
+    "reflected padding": (lambda: small(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")), "number of zeros as padding"),
+    "sigmoid": (lambda: small(nn.Sigmoid()), "Sigmoid has no way back here"),
+    "leaky ReLU": (lambda: small(nn.LeakyReLU()), "LeakyReLU has no way back here"),
+    "average pooling in the features": (lambda: small(nn.AvgPool2d(2)), "AvgPool2d has no way back here"),
+    "a module of modules": (lambda: small(nn.Sequential(nn.ReLU())), "Sequential has no way back here"),
+}
+
+
+@pytest.mark.parametrize("make, message", ODD.values(), ids=ODD.keys())
+def test_networks_without_a_way_back_are_refused(make, message):
+    with pytest.raises(ModelError, match=message):
+        Deconvnet(make())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
+def test_grad_cam_refuses_networks_it_cannot_split(name):
+    with pytest.raises(ModelError, match="use a VGG-style network"):
+        grad_cam(on_meta(name), noise(1, 64), 0)
+
+
+@pytest.mark.parametrize("layer", [31, -32])
+def test_grad_cam_refuses_layers_that_do_not_exist(network, layer):
+    with pytest.raises(ModelError, match=f"layers 0 to 30, not {layer}"):
+        grad_cam(network, noise(1, 32), 0, layer=layer)
+
+
+def test_unknown_methods_and_units_are_refused(network):
+    with pytest.raises(ModelError, match="no method 'lime'.*" + ", ".join(METHODS)):
+        saliency(network, noise(1, 32), 0, "lime")
+    with pytest.raises(ValueError, match='"all" or "strongest", not \'some\''):
+        Deconvnet(network).from_features(noise(1, 32), "some")
+
+
+PHOTOS = {
+    "an array": (np.zeros((1, 3, 32, 32), np.float32), TypeError, "float tensor of photos, got ndarray"),
+    "a path": ("cat.jpg", TypeError, "got str.*model.preprocess"),
+    "whole numbers": (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), TypeError, "got torch.uint8"),
+    "no batch": (torch.zeros(3, 32, 32), ValueError, r"photo\[None\]"),
+    "grey": (torch.zeros(1, 1, 32, 32), ValueError, r"got \(1, 1, 32, 32\)"),
+    "channels last": (torch.zeros(1, 32, 32, 3), ValueError, r"shape \(N, 3, H, W\)"),
+    "none": (torch.zeros(0, 3, 32, 32), ValueError, r"got \(0, 3, 32, 32\)"),
+    "too low": (torch.zeros(1, 3, 31, 64), ValueError, "at least 32 pixels a side, got 31x64"),
+    "too narrow": (torch.zeros(1, 3, 64, 31), ValueError, "at least 32 pixels a side, got 64x31"),
+    "NaN": (torch.full((1, 3, 32, 32), float("nan")), ValueError, "NaN or infinite"),
+    "infinity": (torch.full((1, 3, 32, 32), float("-inf")), ValueError, "NaN or infinite"),
+}
+
+
+@every
+@pytest.mark.parametrize("x, error, message", PHOTOS.values(), ids=PHOTOS.keys())
+def test_photos_that_are_none_are_refused(network, explain, x, error, message):
+    with pytest.raises(error, match=message):
+        explain(network, x, 0)
+
+
+CLASSES = {
+    "too high": (7, IndexError, "no class .*7.*classes 0 to 6"),
+    "negative": (-1, IndexError, "no class .*-1.*classes 0 to 6"),
+    "one of two": ([0, 99], IndexError, r"\[0, 99\]"),
+    "float": (1.0, TypeError, "whole numbers"),
+    "float tensor": (torch.tensor([1.0, 2.0]), TypeError, "whole numbers.*float32"),
+    "bool": (True, TypeError, "whole numbers.*bool"),
+    "word": ("tabby", TypeError, r"class_index"),
+    "words": (["tabby", "tabby"], TypeError, r"class_index"),
+    "three for two": ([0, 1, 2], ValueError, r"each of the 2 photos, got shape \(3,\)"),
+    "one in a list": ([0], ValueError, r"got shape \(1,\)"),
+    "nested": ([[0, 1]], ValueError, r"got shape \(1, 2\)"),
+}
+
+
+@every
+@pytest.mark.parametrize("classes, error, message", CLASSES.values(), ids=CLASSES.keys())
+def test_classes_that_are_none_are_refused(network, explain, classes, error, message):
+    with pytest.raises(error, match=message):
+        explain(network, noise(2, 32), classes)

@@ -1,0 +1,113 @@
+"""Each layer's step on its own: tied weights, switches, adjoints."""
+
+import pytest
+import torch
+from torch import nn
+
+from helpers import Deconvnet, strongest_unit
+from helpers.deconvnet import AveragePooling, Convolution, Pooling, Rectifier, step_for
+
+from .networks import noise
+
+
+def convolutions(net):
+    return [step for step in net.steps if isinstance(step, Convolution)]
+
+
+def test_transposed_convolutions_share_the_very_parameter(full_vgg16):
+    steps = convolutions(Deconvnet(full_vgg16))
+    originals = [layer for layer in full_vgg16.features if isinstance(layer, nn.Conv2d)]
+    assert len(steps) == len(originals) == 13
+    for step, conv in zip(steps, originals):
+        assert step.transposed.weight is conv.weight
+        assert step.transposed.weight.data_ptr() == conv.weight.data_ptr()
+
+
+def test_a_tied_network_has_no_parameter_of_its_own(network):
+    assert {id(p) for p in Deconvnet(network).parameters()} == {id(p) for p in network.parameters()}
+
+
+def test_editing_a_convolution_edits_its_way_back(network):
+    net, x = Deconvnet(network), noise(1, 32)
+    before = net.from_class(x, 0)
+    step = convolutions(net)[4]
+    with torch.no_grad():
+        step.conv.weight[0, 0, 1, 1] = 123.0
+    assert step.transposed.weight[0, 0, 1, 1] == 123.0
+    assert not torch.equal(net.from_class(x, 0), before)
+
+
+def test_no_bias_on_the_way_down(network):
+    net, x = Deconvnet(network), noise(1, 32)
+    assert all(step.transposed.bias is None for step in convolutions(net))
+    trace = net.up(x)
+    assert not net.down(trace, torch.zeros_like(trace.scores), len(net.steps)).any()
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d((3, 2)), nn.MaxPool2d(3, padding=1)], ids=str)
+@pytest.mark.parametrize("size", [(6, 6), (7, 9)])
+def test_unpooling_puts_each_value_back_where_the_maximum_was(pool, size):
+    step, x = Pooling(pool), torch.rand(2, 3, *size) + 0.1
+    pooled, memory = step.up(x)
+    torch.testing.assert_close(pooled, pool(x), rtol=0, atol=0)
+    back = step.down(pooled, memory, None)
+    assert back.shape == x.shape
+    assert torch.equal(back[back != 0], x[back != 0])  # every value stands where it came from
+    torch.testing.assert_close(pool(back), pooled, rtol=0, atol=0)  # and is its window's maximum
+    assert (back != 0).sum() == pooled.numel()
+
+
+def test_relu_notes_where_its_input_was_positive_and_works_on_a_copy():
+    x = torch.tensor([[-1.0, 0.0, 2.0]])
+    y, mask = Rectifier().up(x)
+    assert y.tolist() == [[0, 0, 2]] and mask.tolist() == [[False, False, True]]
+    assert x.tolist() == [[-1, 0, 2]]
+
+
+LINEAR = [
+    (nn.Conv2d(3, 5, 3, padding=1), (3, 7, 9)),
+    (nn.Conv2d(3, 5, 3, bias=False), (3, 7, 9)),
+    (nn.Conv2d(4, 6, 3, stride=2, padding=1), (4, 8, 11)),
+    (nn.Conv2d(4, 6, 1, stride=3), (4, 9, 11)),
+    (nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(0, 2)), (4, 10, 7)),
+    (nn.Conv2d(4, 6, 3, groups=2, padding=1), (4, 6, 5)),
+    (nn.Conv2d(4, 8, 3, groups=4, stride=2), (4, 8, 9)),
+    (nn.Conv2d(2, 3, 3, dilation=2, padding=2), (2, 9, 8)),
+    (nn.AdaptiveAvgPool2d(7), (2, 7, 7)),
+    (nn.AdaptiveAvgPool2d(7), (2, 3, 16)),
+    (nn.AdaptiveAvgPool2d((2, 3)), (2, 5, 7)),
+    (nn.AdaptiveAvgPool2d(1), (2, 5, 1)),
+    (nn.AdaptiveAvgPool2d((None, 2)), (2, 5, 7)),
+    (nn.Linear(11, 4), (11,)),
+    (nn.Dropout(), (3, 4, 5)),
+    (nn.Identity(), (3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize("layer, shape", LINEAR, ids=lambda v: str(v))
+def test_every_linear_step_goes_down_by_its_exact_adjoint(layer, shape):
+    step = step_for(layer.double())
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    with torch.no_grad():
+        up, memory = step.up(x)
+        linear = up - step.up(torch.zeros_like(x))[0]  # without the bias
+        y = torch.randn_like(up)
+        down = step.down(y, memory, None)
+    assert down.shape == x.shape
+    torch.testing.assert_close((linear * y).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("pooled", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [1, 2, 4, 7, 10, 23])
+def test_averaging_windows_are_those_of_torch(size, pooled):
+    x = torch.randn(1, 1, size, 1, dtype=torch.float64)
+    matrix = AveragePooling.windows(size, pooled, x)
+    torch.testing.assert_close(matrix @ x[0, 0], nn.AdaptiveAvgPool2d((pooled, 1))(x)[0, 0])
+
+
+def test_strongest_unit_keeps_one_activation_a_photo():
+    maps = torch.rand(4, 3, 5, 6)
+    kept = strongest_unit(maps)
+    assert (kept != 0).flatten(1).sum(1).tolist() == [1] * 4
+    torch.testing.assert_close(kept.amax((1, 2, 3)), maps.amax((1, 2, 3)), rtol=0, atol=0)
+    assert torch.equal(kept[kept != 0], maps[kept != 0])

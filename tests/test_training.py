@@ -1,0 +1,198 @@
+"""Training on a toy set: reading, augmenting, going on after an interruption, exporting."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import models
+from training import data, export, train
+
+WNIDS = [f"n{i:08d}" for i in range(6)]
+NAMES = [f"thing {i}" for i in range(6)]
+
+
+def jpeg(label, i):
+    rng = np.random.default_rng(100 * label + i)
+    base = np.full((64, 64, 3), 40 * label + 20) + rng.integers(-15, 15, (64, 64, 3))
+    picture = Image.fromarray(base.clip(0, 255).astype(np.uint8))
+    buffer = io.BytesIO()
+    (picture.convert("L") if i == 0 else picture).save(buffer, "JPEG")  # Tiny ImageNet has grey ones, too
+    return buffer.getvalue()
+
+
+def photos(count):
+    return [(wnid, f"{wnid}_{i}.JPEG", jpeg(label, i)) for label, wnid in enumerate(WNIDS) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tars(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tars")
+    for split, count in (("train", 3), ("val", 2)):
+        with tarfile.open(folder / f"{split}.tar", "w") as tar:
+            for wnid, name, raw in photos(count):
+                member = tarfile.TarInfo(f"{split}/{wnid}/{name}")
+                member.size = len(raw)
+                tar.addfile(member, io.BytesIO(raw))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_imagenet(tmp_path_factory):
+    """The layout that Stanford publishes, with one class that we do not use."""
+    folder = tmp_path_factory.mktemp("tiny-imagenet-200")
+    for wnid, name, raw in [*photos(3), ("n99999999", "other_0.JPEG", jpeg(0, 9))]:
+        path = folder / "train" / wnid / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(raw)
+    (folder / "val" / "images").mkdir(parents=True)
+    lines = []
+    for wnid, name, raw in photos(2):
+        (folder / "val" / "images" / name).write_bytes(raw)
+        lines.append(f"{name}\t{wnid}\t0\t0\t62\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("split, count", [("train", 3), ("val", 2)])
+@pytest.mark.parametrize("layout", ["tars", "tiny_imagenet"])
+def test_both_layouts_are_read(request, layout, split, count):
+    array, labels, names = data.read_split(request.getfixturevalue(layout), split, WNIDS)
+    assert array.shape == (6 * count, 64, 64, 3) and array.dtype == np.uint8
+    assert labels.tolist() == [label for label in range(6) for _ in range(count)]
+    assert names == [name for _, name, _ in photos(count)]
+    assert [round((photo.mean() - 20) / 40) for photo in array] == labels.tolist()
+
+
+def test_labels_follow_the_order_of_the_classes(tars):
+    _, labels, names = data.read_split(tars, "val", WNIDS[::-1])
+    assert [WNIDS[::-1][label] for label in labels] == [name.split("_")[0] for name in names]
+
+
+def test_missing_photos_are_named(tmp_path, tars):
+    with pytest.raises(FileNotFoundError, match="expected train.tar.*tiny-imagenet-200.*--data"):
+        data.read_split(tmp_path, "train", WNIDS)
+    with pytest.raises(ValueError, match="1 classes have no 'train' photo, the first is n12345678"):
+        data.read_split(tars, "train", [*WNIDS, "n12345678"])
+
+
+def test_the_classes_are_those_of_the_embedded_model(embedded):
+    wnids, names = data.read_classes()
+    assert len(set(wnids)) == len(wnids) and tuple(names) == embedded.class_names
+
+
+def test_a_schedule_is_one_size_an_epoch():
+    assert train.parse_schedule("48x2,64x3") == [48, 48, 64, 64, 64]
+    assert train.parse_schedule("96x1") == [96]
+    for wrong in ("", "48", "48x", "ax2"):
+        with pytest.raises(ValueError):
+            train.parse_schedule(wrong)
+
+
+@pytest.mark.parametrize("size", [32, 80])
+def test_augmentation_is_finite_and_follows_its_seed(size):
+    batch = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8))
+    first, again, other = (train.augment(batch, size, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == (5, 3, size, size) and torch.isfinite(first).all()
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_training_sees_photos_as_the_helpers_prepare_them(embedded):
+    photo = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    x = train.normalise(torch.from_numpy(photo).permute(2, 0, 1)[None])
+    torch.testing.assert_close(x, models.Preprocess(128, 128)(photo), rtol=0, atol=1e-6)
+
+
+def test_evaluation_counts_hits():
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return torch.arange(6.0).expand(len(x), 6)  # 5 first, then 4, 3, 2, 1
+
+    labels = torch.tensor([5, 4, 1, 0])
+    assert train.evaluate(Fixed(), torch.zeros(4, 3, 64, 64, dtype=torch.uint8), labels, 32) == (25.0, 75.0)
+
+
+def run(data_folder, out, schedule="32x2", *more):
+    train.main(["--data", str(data_folder), "--out", str(out), "--schedule", schedule, "--batch-size", "8", "--device", "cpu", *more])
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def toy():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (train, export):
+            patch.setattr(module, "read_classes", lambda: (WNIDS, NAMES))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tars, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    return out, run(tars, out)
+
+
+def test_training_writes_a_checkpoint_and_a_log(finished):
+    out, state = finished
+    assert state["epoch"] == 2 and state["schedule"] == "32x2"
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2] and all(np.isfinite(line["loss"]) for line in lines)
+    assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "log.jsonl"}
+
+
+def test_training_interrupted_goes_on_to_the_same_weights(finished, tars, tmp_path, monkeypatch):
+    augment, calls = train.augment, []
+
+    def stop_in_the_second_epoch(*args, **options):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return augment(*args, **options)
+
+    monkeypatch.setattr(train, "augment", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        run(tars, tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    monkeypatch.setattr(train, "augment", augment)
+    torch.rand(7)  # whatever happens in between
+    state, want = run(tars, tmp_path), finished[1]
+    for part in ("model", "averaged"):
+        for key, value in want[part].items():
+            torch.testing.assert_close(state[part][key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_training_changes_the_weights_and_another_seed_gives_others(finished, tars, tmp_path):
+    want, other = finished[1], run(tars, tmp_path, "32x2", "--seed", "1")
+    key = "classifier.6.weight"
+    assert not torch.equal(want["model"][key], other["model"][key])
+    assert not torch.equal(want["model"][key], want["averaged"]["module." + key])
+
+
+def test_a_checkpoint_of_another_schedule_is_not_gone_on_with(finished, tars):
+    with pytest.raises(SystemExit, match="belongs to schedule 32x2; choose another --out"):
+        run(tars, finished[0], "32x3")
+
+
+def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypatch):
+    weights, card = tmp_path / "assets" / "embedded.safetensors", tmp_path / "assets" / "embedded.json"
+    monkeypatch.setattr(export, "WEIGHTS", weights)
+    monkeypatch.setattr(export, "CARD", card)
+    monkeypatch.setattr(export, "SIZES", (32, 64))
+    export.main([str(finished[0] / "checkpoint.pt"), "--data", str(tars), "--input-size", "48"])
+    facts = json.loads(card.read_text())
+    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and facts["training"]["epochs"] == 2
+
+    monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
+    model = models.load_model("embedded", device="cpu")
+    assert model.class_names == tuple(NAMES) and model.input_size == 48
+    trained = export.VGG16(6, batch_norm=True).eval()
+    trained.load_state_dict({k.removeprefix("module."): v for k, v in finished[1]["averaged"].items() if k != "n_averaged"})
+    x = model.prepare([np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64, 3), np.uint8)])
+    torch.testing.assert_close(model.network(x), trained(x), rtol=0.02, atol=0.02)  # float16 on disk
