@@ -9,7 +9,7 @@ from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
 from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
 from .guided_gradcam import GuidedGradCAM, guided_gradcam
 from .images import SAMPLES, Preprocess, load_photo, sample
-from .models import MODELS, Model, choose_device, load_model
+from .models import CATS, MODELS, Model, choose_device, load_model
 from .plotting import heat_map, overlay, show_probabilities, show_row
 
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ CARD = ASSETS / "embedded.json"
 
 #: What `load_model` accepts.
 MODELS = ("embedded", "vgg16")
+
+#: House cats among ImageNet's classes; the embedded network knows three of them.
+CATS = ("tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,27 @@ class Model:
         near = [known for known in self.class_names if name.lower() in known.lower()][:5]
         hint = f"did you mean {', '.join(near)}?" if near else "model.class_names lists them."
         raise KeyError(f"{self.name} knows no class {name!r}; {hint}")
+
+    @torch.inference_mode()
+    def likeliest(self, x: torch.Tensor, names: Sequence[str]) -> int:
+        """The index of the class in ``names`` with the highest score for the one photo ``x`` ``(1, 3, H, W)``.
+
+        Names that this network does not know are passed over.
+
+        Raises
+        ------
+        KeyError
+            If it knows none of them.
+        ValueError
+            If ``x`` holds more than one photo.
+        """
+        known = [self.class_names.index(name) for name in names if name in self.class_names]
+        if not known:
+            raise KeyError(f"{self.name} knows none of {', '.join(names)}; model.class_names lists its classes.")
+        if len(x) != 1:
+            raise ValueError(f"Expected one photo, got {len(x)}.")
+        scores = self.network(x)[0]
+        return max(known, key=lambda index: scores[index].item())
 
     @torch.inference_mode()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:

@@ -10,11 +10,9 @@ import torch
 import torchvision
 from torch import nn
 
-from helpers import MODELS, VGG16, ModelError, ModelUnavailable, choose_device, fold_batch_norm, load_model, models, sample
+from helpers import CATS, MODELS, VGG16, ModelError, ModelUnavailable, choose_device, fold_batch_norm, load_model, models, sample
 
 from .networks import noise, randomise, torchvision_vgg
-
-CATS = ("tabby", "Persian cat", "Egyptian cat", "tiger cat", "Siamese cat")
 
 
 def test_embedded_model_is_ready_to_be_asked(embedded):
@@ -53,6 +51,16 @@ def share(found, is_meant):
 def test_embedded_model_recognises_the_samples(embedded, name, meant):
     found = embedded.top(embedded.prepare(sample(name)), k=10)[0]
     assert share(found, lambda c: c in meant) >= 1.5
+
+
+def test_likeliest_is_the_best_of_the_classes_named(embedded, photos):
+    scores = embedded.network(photos[:1])[0]
+    cats = [embedded.class_index(name) for name in ("tabby", "Persian cat", "Egyptian cat")]
+    assert embedded.likeliest(photos[:1], CATS) == max(cats, key=lambda i: scores[i].item())
+    with pytest.raises(KeyError, match="knows none of unicorn"):
+        embedded.likeliest(photos[:1], ["unicorn"])
+    with pytest.raises(ValueError, match="one photo, got 3"):
+        embedded.likeliest(photos, CATS)
 
 
 def test_top_names_the_most_probable_classes(embedded, photos):

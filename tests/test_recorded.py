@@ -11,7 +11,7 @@ from .record import RECORD, digest, explain
 @pytest.fixture(scope="module")
 def recorded():
     if not RECORD.exists():
-        pytest.skip("nothing recorded yet: python -m tests.record")
+        pytest.fail("nothing recorded yet: python -m tests.record")
     with np.load(RECORD) as file:
         record = dict(file)
     assert str(record["sha256"]) == digest(), "the weights have changed: look at the maps, then python -m tests.record"
