@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device.startswith("cuda"))
     for epoch in range(first, len(sizes)):
         size, began, total = sizes[epoch], time.perf_counter(), 0.0
-        # a small network cannot fit strongly altered photos; towards the end it sees nearly what it is tested on
+        # towards the end it sees nearly what it is tested on: a guess, not compared with a run without
         mild = dict(min_area=0.5, jitter=0.15) if epoch >= args.calm_after else {}
         model.train()
         # dropout draws from the global generator: seeded here, a run that goes on draws what it would have drawn
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{len(sizes)} at {size} px", unit="batch", mininterval=5)
         for step in bar:
             if epoch >= args.tune_after:
-                # a new resolution needs larger steps than the cycle's tail allows
+                # larger steps for the new resolution than the cycle's tail has: a guess, too
                 left = 1 - ((epoch - args.tune_after) * steps + step) / ((len(sizes) - args.tune_after) * steps)
                 for group in optimizer.param_groups:
                     group["lr"] = args.tune_lr * left
