@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import models
+from helpers import VGG16, models
 from training import data, export, train
 
 WNIDS = [f"n{i:08d}" for i in range(6)]
@@ -175,6 +175,25 @@ def test_training_changes_the_weights_and_another_seed_gives_others(finished, ta
     assert not torch.equal(want["model"][key], want["averaged"]["module." + key])
 
 
+def test_a_wider_network_starts_where_the_narrower_one_ended():
+    torch.manual_seed(0)
+    narrow = VGG16(5, widths=(4, 5, 6, 7, 8), hidden=9, batch_norm=True).eval()
+    wide = VGG16(5, widths=(4, 8, 6, 9, 20), hidden=12, batch_norm=True).eval()
+    train.start_from(wide, narrow.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(wide(x), narrow(x))
+    assert wide.features[-3].bias.numel() == 20
+    with pytest.raises(SystemExit, match="--init holds features.7.weight as"):
+        train.start_from(narrow, wide.state_dict())
+
+
+def test_a_run_from_another_runs_end_remembers_it(finished, tars, tmp_path):
+    state = run(tars, tmp_path, "32x1", "--init", str(finished[0] / "checkpoint.pt"))
+    assert [r["schedule"] for r in train.runs(state)] == ["32x2", "32x1"]
+    again = run(tars, tmp_path, "32x1")  # finished already; without --init it must not forget
+    assert train.runs(again) == train.runs(state)
+
+
 def test_a_checkpoint_of_another_schedule_is_not_gone_on_with(finished, tars):
     with pytest.raises(SystemExit, match="belongs to schedule 32x2; choose another --out"):
         run(tars, finished[0], "32x3")
@@ -187,7 +206,7 @@ def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypat
     monkeypatch.setattr(export, "SIZES", (32, 64))
     export.main([str(finished[0] / "checkpoint.pt"), "--data", str(tars), "--input-size", "48"])
     facts = json.loads(card.read_text())
-    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and facts["training"]["epochs"] == 2
+    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and [run["epochs"] for run in facts["training"]] == [2]
 
     monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
     model = models.load_model("embedded", device="cpu")

@@ -17,7 +17,7 @@ import torch
 from helpers.architecture import EMBEDDED_WIDTHS, VGG16, fold_batch_norm
 from helpers.models import CARD, WEIGHTS
 from training.data import read_classes, read_split
-from training.train import evaluate
+from training.train import evaluate, runs
 
 SIZES = (64, 96, 128, 160)
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         "resize": args.input_size,
         "crop": args.input_size,
         "sha256": hashlib.sha256(raw).hexdigest(),
-        "training": {"schedule": state["schedule"], "epochs": state["epoch"], "seconds": round(state["seconds"])},
+        "training": runs(state),
         "validation_accuracy_percent": accuracy,
         "class_names": names,
     }

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from helpers.architecture import VGG16
+from helpers.architecture import EMBEDDED_WIDTHS, VGG16
 from training.data import read_classes, read_split
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -77,6 +77,28 @@ def evaluate(model: nn.Module, photos: torch.Tensor, labels: torch.Tensor, size:
     return 100 * top1 / len(photos), 100 * top5 / len(photos)
 
 
+def start_from(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load weights into ``model``, whose layers may be wider, without changing what it computes.
+
+    New channels keep their random weights; what reads them starts at zero, so the scores are
+    those of the narrower network, and training takes it from there.
+    """
+    wide = model.state_dict()
+    for name, value in wide.items():
+        old = state.get(name)
+        if old is None or old.ndim != value.ndim or any(a > b for a, b in zip(old.shape, value.shape)):
+            raise SystemExit(f"--init holds {name} as {None if old is None else tuple(old.shape)}, needed is {tuple(value.shape)} or less.")
+        if value.ndim > 1:
+            value[: old.shape[0], old.shape[1] :] = 0
+        value[tuple(slice(n) for n in old.shape)] = old
+    model.load_state_dict(wide)
+
+
+def runs(state: dict) -> list[dict]:
+    """Schedule, epochs and seconds of the runs behind a checkpoint, the one that wrote it last."""
+    return [*state.get("earlier", []), dict(schedule=state["schedule"], epochs=state["epoch"], seconds=round(state["seconds"]))]
+
+
 def parse_schedule(text: str) -> list[int]:
     """``"48x9,64x10"`` to one resolution an epoch."""
     return [int(size) for stage in text.split(",") for size, n in [stage.split("x")] for _ in range(int(n))]
@@ -86,11 +108,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tar and val.tar, or tiny-imagenet-200")
     parser.add_argument("--out", type=Path, default=Path("training/runs/default"), help="checkpoints and log")
+    parser.add_argument("--widths", default=",".join(map(str, EMBEDDED_WIDTHS)), help="channels of the five blocks")
     parser.add_argument("--schedule", default="48x9,64x10,96x2", help="PIXELSxEPOCHS, ...")
     parser.add_argument("--calm-after", type=int, default=15, help="epochs after which the augmentation is mild")
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--tune-after", type=int, default=19, help="epochs after which --tune-lr falls linearly to zero")
     parser.add_argument("--tune-lr", type=float, default=0.015)
+    parser.add_argument("--calm-area", type=float, default=0.5, help="smallest share of the photo that a mild crop keeps")
+    parser.add_argument("--init", type=Path, help="checkpoint of an earlier, perhaps narrower, run to start from")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--weight-decay", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -106,12 +131,17 @@ def main(argv: list[str] | None = None) -> None:
     labels, val_labels = torch.from_numpy(labels), torch.from_numpy(val_labels)
 
     sizes = parse_schedule(args.schedule)
-    model = VGG16(len(names), batch_norm=True)
+    model = VGG16(len(names), tuple(int(width) for width in args.widths.split(",")), batch_norm=True)
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     nn.init.normal_(model.classifier[-1].weight, std=0.01)
+    earlier_runs = []
+    if args.init:
+        earlier = torch.load(args.init, map_location="cpu", weights_only=True)
+        start_from(model, {key.removeprefix("module."): value for key, value in earlier["averaged"].items()})
+        earlier_runs = runs(earlier)
     model = model.to(args.device, memory_format=torch.channels_last)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -136,14 +166,14 @@ def main(argv: list[str] | None = None) -> None:
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         generator.set_state(state["generator"])
-        first, seconds = state["epoch"], state["seconds"]
+        first, seconds, earlier_runs = state["epoch"], state["seconds"], state.get("earlier", [])
         print(f"going on after epoch {first} of {len(sizes)}")
 
     autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device.startswith("cuda"))
     for epoch in range(first, len(sizes)):
         size, began, total = sizes[epoch], time.perf_counter(), 0.0
         # towards the end it sees nearly what it is tested on: a guess, not compared with a run without
-        mild = dict(min_area=0.5, jitter=0.15) if epoch >= args.calm_after else {}
+        mild = dict(min_area=args.calm_area, jitter=0.15) if epoch >= args.calm_after else {}
         model.train()
         # dropout draws from the global generator: seeded here, a run that goes on draws what it would have drawn
         torch.manual_seed(args.seed + 1 + epoch)
@@ -175,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
         with open(args.out / "log.jsonl", "a") as log:
             log.write(json.dumps(line) + "\n")
         state = dict(
-            schedule=args.schedule, epoch=epoch + 1, seconds=seconds, model=model.state_dict(),
+            schedule=args.schedule, epoch=epoch + 1, seconds=seconds, earlier=earlier_runs, model=model.state_dict(),
             averaged=averaged.state_dict(), optimizer=optimizer.state_dict(),
             scheduler=scheduler.state_dict(), generator=generator.get_state(),
         )
