@@ -17,7 +17,7 @@ import torch
 from helpers.architecture import EMBEDDED_WIDTHS, VGG16, fold_batch_norm
 from helpers.models import CARD, WEIGHTS
 from training.data import read_classes, read_split
-from training.train import evaluate, runs
+from training.train import averaged_weights, evaluate, runs
 
 SIZES = (64, 96, 128, 160)
 
@@ -31,9 +31,8 @@ def main(argv: list[str] | None = None) -> None:
 
     _, names = read_classes()
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    averaged = {key.removeprefix("module."): value for key, value in state["averaged"].items() if key != "n_averaged"}
     trained = VGG16(len(names), batch_norm=True)
-    trained.load_state_dict(averaged)
+    trained.load_state_dict(averaged_weights(state))
     network = fold_batch_norm(trained)
     halves = {key: value.half().contiguous() for key, value in network.state_dict().items()}
     network.load_state_dict({key: value.float() for key, value in halves.items()})

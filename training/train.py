@@ -94,6 +94,11 @@ def start_from(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(wide)
 
 
+def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
+    """The weights worth keeping of a checkpoint, under the names that ``VGG16`` gives them."""
+    return {key.removeprefix("module."): value for key, value in state["averaged"].items() if key != "n_averaged"}
+
+
 def runs(state: dict) -> list[dict]:
     """Schedule, epochs and seconds of the runs behind a checkpoint, the one that wrote it last."""
     return [*state.get("earlier", []), dict(schedule=state["schedule"], epochs=state["epoch"], seconds=round(state["seconds"]))]
@@ -137,10 +142,10 @@ def main(argv: list[str] | None = None) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     nn.init.normal_(model.classifier[-1].weight, std=0.01)
-    earlier_runs = []
-    if args.init:
+    checkpoint, earlier_runs = args.out / "checkpoint.pt", []
+    if args.init and not checkpoint.exists():
         earlier = torch.load(args.init, map_location="cpu", weights_only=True)
-        start_from(model, {key.removeprefix("module."): value for key, value in earlier["averaged"].items()})
+        start_from(model, averaged_weights(earlier))
         earlier_runs = runs(earlier)
     model = model.to(args.device, memory_format=torch.channels_last)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
@@ -156,7 +161,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     generator = torch.Generator().manual_seed(args.seed)
     first, seconds = 0, 0.0
-    checkpoint = args.out / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         if state["schedule"] != args.schedule:
