@@ -32,10 +32,13 @@ def normalise(photos: torch.Tensor) -> torch.Tensor:
     return (photos.float() / 255 - MEAN.to(photos.device)) / STD.to(photos.device)
 
 
-def augment(photos: torch.Tensor, size: int, generator: torch.Generator, min_area: float = 0.3, jitter: float = 0.3) -> torch.Tensor:
-    """Random resized crop, flip, brightness, contrast and saturation, for a whole batch at once.
+def augment(
+    photos: torch.Tensor, size: int, generator: torch.Generator, min_area: float = 0.3, jitter: float = 0.3, tint: float = 0.0
+) -> torch.Tensor:
+    """Random resized crop, flip, brightness, contrast, saturation and tint, for a whole batch at once.
 
-    Crops keep ``min_area`` to 1 of the photo's area; colours change by a factor of up to 1 +- ``jitter``.
+    Crops keep ``min_area`` to 1 of the photo's area; colours change by a factor of up to 1 +- ``jitter``,
+    and each of red, green and blue is shifted by up to ``tint`` standard deviations.
 
     One affine map a photo does crop, aspect ratio, flip and resize in a single interpolation.
     """
@@ -59,7 +62,10 @@ def augment(photos: torch.Tensor, size: int, generator: torch.Generator, min_are
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * per_photo(uniform(1 - jitter, 1 + jitter))
     mean = x.mean((2, 3), keepdim=True)
-    return mean + (x - mean) * per_photo(uniform(1 - jitter, 1 + jitter)) + per_photo(uniform(-jitter, jitter))
+    x = mean + (x - mean) * per_photo(uniform(1 - jitter, 1 + jitter)) + per_photo(uniform(-jitter, jitter))
+    if tint:
+        x = x + torch.stack([uniform(-tint, tint) for _ in range(3)], 1).view(n, 3, 1, 1)
+    return x
 
 
 @torch.inference_mode()
@@ -115,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("training/runs/default"), help="checkpoints and log")
     parser.add_argument("--widths", default=",".join(map(str, EMBEDDED_WIDTHS)), help="channels of the five blocks")
     parser.add_argument("--schedule", default="48x9,64x10,96x2", help="PIXELSxEPOCHS, ...")
+    parser.add_argument("--area", type=float, default=0.3, help="smallest share of the photo that a crop keeps")
+    parser.add_argument("--tint", type=float, default=0.0, help="largest shift of one colour, in standard deviations")
     parser.add_argument("--calm-after", type=int, default=15, help="epochs after which the augmentation is mild")
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--tune-after", type=int, default=19, help="epochs after which --tune-lr falls linearly to zero")
@@ -177,7 +185,7 @@ def main(argv: list[str] | None = None) -> None:
     for epoch in range(first, len(sizes)):
         size, began, total = sizes[epoch], time.perf_counter(), 0.0
         # towards the end it sees nearly what it is tested on: a guess, not compared with a run without
-        mild = dict(min_area=args.calm_area, jitter=0.15) if epoch >= args.calm_after else {}
+        strength = dict(min_area=args.calm_area, jitter=0.15) if epoch >= args.calm_after else dict(min_area=args.area, tint=args.tint)
         model.train()
         # dropout draws from the global generator: seeded here, a run that goes on draws what it would have drawn
         torch.manual_seed(args.seed + 1 + epoch)
@@ -190,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
                 for group in optimizer.param_groups:
                     group["lr"] = args.tune_lr * left
             rows = order[step * args.batch_size : (step + 1) * args.batch_size]
-            x = augment(photos[rows].to(args.device), size, generator, **mild).contiguous(memory_format=torch.channels_last)
+            x = augment(photos[rows].to(args.device), size, generator, **strength).contiguous(memory_format=torch.channels_last)
             with autocast:
                 loss = F.cross_entropy(model(x), labels[rows].to(args.device), label_smoothing=0.1)
             optimizer.zero_grad()
