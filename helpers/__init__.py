@@ -7,10 +7,21 @@ from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit
 from .errors import ModelError, ModelUnavailable, PhotoError
 from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
 from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
-from .guided_gradcam import GuidedGradCAM, guided_gradcam
+from .guided_gradcam import GuidedGradCAM, all_maps, guided_gradcam
 from .images import SAMPLES, Preprocess, load_photo, sample
+from .metrics import (
+    blurred,
+    centre_gaussian,
+    edge_strength,
+    energy_in_box,
+    pointing_game,
+    rank_correlation,
+    replacement_curve,
+    ssim,
+)
 from .models import CATS, MODELS, Model, choose_device, load_model
 from .plotting import heat_map, overlay, show_probabilities, show_row
+from .sanity import cascade, independent, randomise, weighted_layers
 
 __version__ = "0.1.0"
 

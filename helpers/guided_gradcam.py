@@ -10,7 +10,7 @@ from torch import nn
 from .checks import check_classes
 from .deconvnet import one_hot
 from .gradcam import cam_from_gradient, resize_maps
-from .guided_backprop import Gradient, GuidedBackprop
+from .guided_backprop import Gradient, GuidedBackprop, saliency
 
 
 class GuidedGradCAM(NamedTuple):
@@ -48,3 +48,19 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     cam = resize_maps(cam, x.shape[-2:])
     guided = net.down(trace, start, len(net.steps))
     return GuidedGradCAM(cam[:, None] * guided, cam, guided, chosen, trace.scores)
+
+
+def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
+    """Every method's map of one class a photo, by the method's name; nothing is scaled.
+
+    "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``, signed.
+    Parameters and errors as for :func:`guided_gradcam`.
+    """
+    answer = guided_gradcam(network, x, classes)
+    return {
+        "gradient": saliency(network, x, answer.classes, "gradient"),
+        "Deconvnet": saliency(network, x, answer.classes, "deconvnet"),
+        "guided backpropagation": answer.guided,
+        "Grad-CAM": answer.cam,
+        "Guided Grad-CAM": answer.maps,
+    }

@@ -1,0 +1,158 @@
+"""Numbers about maps: where they lie, and how alike two of them are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skimage.color import rgb2gray
+from skimage.filters import sobel
+from skimage.metrics import structural_similarity
+from torch import nn
+from torchvision.transforms.v2 import functional as v2
+
+from .checks import check_classes, check_photos, evaluating
+from .scaling import Map, strength, to_numpy
+
+Box = tuple[int, int, int, int]
+
+
+def _amounts(values: Map) -> np.ndarray:
+    array = np.abs(to_numpy(values))
+    return array.max(axis=2) if array.ndim == 3 else array
+
+
+def _inside(shape: tuple[int, int], box: Box) -> np.ndarray:
+    left, top, right, bottom = box
+    height, width = shape
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(f"Box (left, top, right, bottom) = {box} is empty or leaves the map of {height} x {width} pixels.")
+    inside = np.zeros(shape, dtype=bool)
+    inside[top:bottom, left:right] = True
+    return inside
+
+
+def pointing_game(values: Map, box: Box) -> float:
+    """Does the strongest place lie in the box? 1 or 0; of several equally strong places, their share inside.
+
+    ``box`` is ``(left, top, right, bottom)`` in pixels, right and bottom exclusive. Of a signed or
+    coloured map the largest absolute value of the channels counts. A constant map, the all-zero map
+    too, so scores the box's share of the area: what chance would. (Zhang et al. 2016, without
+    their tolerance of 15 pixels.)
+    """
+    amounts = _amounts(values)
+    inside = _inside(amounts.shape, box)
+    return float(inside[amounts == amounts.max()].mean())
+
+
+def energy_in_box(values: Map, box: Box) -> float:
+    """The share of the map's absolute values that lies in the box, from 0 to 1; NaN for an all-zero map.
+
+    ``box`` and channels as in `pointing_game`. (Wang et al. 2020, the energy-based pointing game.)
+    """
+    amounts = _amounts(values)
+    inside = _inside(amounts.shape, box)
+    total = amounts.sum()
+    return float(amounts[inside].sum() / total) if total > 0 else float("nan")
+
+
+def _pair(first: Map, second: Map) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _amounts(first), _amounts(second)
+    if a.shape != b.shape:
+        raise ValueError(f"The maps differ in size, {a.shape} and {b.shape}; resize one first.")
+    return a, b
+
+
+def ssim(first: Map, second: Map) -> float:
+    """Structural similarity of two maps' absolute values, each divided by its largest: from -1 to 1.
+
+    Channels as in `pointing_game`; windows of 7 x 7 pixels, so the maps need 7 pixels a side.
+    """
+    a, b = _pair(first, second)
+    return float(structural_similarity(strength(a), strength(b), data_range=1.0))
+
+
+def rank_correlation(first: Map, second: Map) -> float:
+    """Spearman's rank correlation of two maps' absolute values, from -1 to 1; NaN if one is constant."""
+    from scipy.stats import spearmanr  # takes half a second; only who ranks shall wait
+
+    a, b = (amounts.ravel() for amounts in _pair(first, second))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(spearmanr(a, b).statistic)
+
+
+def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tensor:
+    """The baseline that looks at nothing: a Gaussian on the centre, ``(H, W)``, largest near 1.
+
+    Its standard deviation is ``spread`` times each side. Photographers centre their subject, so
+    this map does well without a network; a method has to beat it.
+    """
+    if height < 1 or width < 1 or spread <= 0:
+        raise ValueError(f"Sides and spread must be positive, got {height} x {width} and {spread}.")
+    y = (torch.arange(height) + 0.5) / height - 0.5
+    x = (torch.arange(width) + 0.5) / width - 0.5
+    return torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / (2 * spread**2))
+
+
+def edge_strength(photo: np.ndarray) -> torch.Tensor:
+    """The other baseline without a network: Sobel's edges of a photo ``(H, W, 3)`` in [0, 1], ``(H, W)`` >= 0."""
+    if np.ndim(photo) != 3 or np.shape(photo)[2] != 3:
+        raise ValueError(f"Expected a photo (H, W, 3), got {np.shape(photo)}; model.preprocess.restore(x)[0] is one.")
+    return torch.from_numpy(sobel(rgb2gray(photo))).float()
+
+
+def blurred(x: torch.Tensor, spread: float = 1 / 16) -> torch.Tensor:
+    """Photos ``(N, 3, H, W)`` without their detail: a Gaussian blur of ``spread`` times the shorter side."""
+    sigma = spread * min(x.shape[-2:])
+    return v2.gaussian_blur(x, kernel_size=2 * round(2 * sigma) + 1, sigma=sigma)
+
+
+@torch.no_grad()
+def replacement_curve(
+    network: nn.Module, start: torch.Tensor, end: torch.Tensor, values: Map, class_index: int, steps: int = 32
+) -> torch.Tensor:
+    """The class's probability while ``start`` turns into ``end``, the map's strongest pixels first.
+
+    From the photo to a blurred copy this is *deletion*: a good map makes it fall soon. From the
+    blurred copy to the photo it is *insertion*: a good map makes it rise soon. (Petsiuk et al. 2018.)
+
+    Parameters
+    ----------
+    network : nn.Module
+        From photos to class scores; asked in eval mode, and left as it was.
+    start, end : torch.Tensor
+        Normalised photos ``(1, 3, H, W)`` on the network's device.
+    values : Map
+        ``(H, W)`` or ``(3, H, W)``; of a signed or coloured map the largest absolute value of the
+        channels counts. Equally strong pixels (Grad-CAM's zeros) go in an order drawn once and for all.
+    class_index : int
+        Whose probability.
+    steps : int
+        How often an equal share of the pixels is replaced.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(steps + 1,)`` float32 on the CPU, in [0, 1], the first of ``start`` and the last of ``end``.
+
+    Raises
+    ------
+    ValueError
+        If photos and map differ in size, there is more than one photo, or no step.
+    """
+    check_photos(start), check_photos(end)
+    amounts = _amounts(values)
+    if len(start) != 1 or start.shape != end.shape or amounts.shape != start.shape[-2:]:
+        raise ValueError(f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, {tuple(end.shape)} and {amounts.shape}.")
+    if steps < 1:
+        raise ValueError(f"At least one step is needed, got {steps}.")
+    ties = np.random.default_rng(0).permutation(amounts.size)
+    rank = np.empty(amounts.size, dtype=int)  # 0: replaced first
+    rank[np.lexsort((ties, -amounts.ravel()))] = np.arange(amounts.size)
+    rank = torch.from_numpy(rank.reshape(amounts.shape)).to(start.device)
+    shares = torch.arange(steps + 1, device=start.device) / steps
+    replaced = rank < shares[:, None, None] * amounts.size
+    with evaluating(network):
+        scores = network(torch.where(replaced[:, None], end, start))
+    chosen = check_classes(class_index, scores)
+    return scores.softmax(dim=1).gather(1, chosen[:, None])[:, 0].float().cpu()

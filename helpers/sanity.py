@@ -1,0 +1,56 @@
+"""Randomised copies of a network: the sanity check of Adebayo et al. (2018)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+def weighted_layers(network: nn.Module) -> list[str]:
+    """Names of the layers with weights (convolutions and linear), the classifier's last one first."""
+    return [name for name, part in network.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))][::-1]
+
+
+@torch.no_grad()
+def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module:
+    """A copy of the network in which the named layers are drawn anew; the network is left as it is.
+
+    Weights are normal with variance 2 / inputs (He et al. 2015), so that strengths survive the
+    ReLUs; biases are zero. A layer gets the same numbers for the same seed, whichever others are
+    drawn with it, so a cascade differs from step to step in one layer only.
+
+    Raises
+    ------
+    ValueError
+        If the network has no convolution or linear layer of that name.
+    """
+    known = weighted_layers(network)
+    unknown = [name for name in layers if name not in known]
+    if unknown:
+        raise ValueError(f"No layer with weights is called {', '.join(unknown)}; there are {', '.join(known)}.")
+    clone = copy.deepcopy(network)
+    for name in layers:
+        layer = clone.get_submodule(name)
+        # drawn on the CPU, for the same numbers on every device
+        generator = torch.Generator().manual_seed(1000 * seed + known.index(name))
+        spread = (2 / layer.weight[0].numel()) ** 0.5
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * spread)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return clone
+
+
+def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
+    """Randomise from the classifier downwards: ``(layer, copy with it and all above it drawn anew)``."""
+    names = weighted_layers(network)
+    for depth, name in enumerate(names, 1):
+        yield name, randomise(network, names[:depth], seed)
+
+
+def independent(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
+    """Randomise one layer at a time: ``(layer, copy with only it drawn anew)``, the classifier's last first."""
+    for name in weighted_layers(network):
+        yield name, randomise(network, [name], seed)

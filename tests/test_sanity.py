@@ -1,0 +1,42 @@
+"""Randomised copies: the right layers change, and the network itself never does."""
+
+import pytest
+import torch
+from torch import nn
+
+from helpers.sanity import cascade, independent, randomise, weighted_layers
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 64, 3), nn.Flatten(), nn.Linear(64, 300))
+
+
+def changed(network, other):
+    return [n for n in weighted_layers(network) if not torch.equal(network.get_submodule(n).weight, other.get_submodule(n).weight)]
+
+
+def test_from_the_classifier_downwards(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert [(name, changed(network, copy)) for name, copy in cascade(network)] == [("4", ["4"]), ("2", ["4", "2"]), ("0", ["4", "2", "0"])]
+    assert [(name, changed(network, copy)) for name, copy in independent(network)] == [("4", ["4"]), ("2", ["2"]), ("0", ["0"])]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_same_seed_same_numbers_alone_or_together(network):
+    alone, together = randomise(network, ["2"]), randomise(network, ["4", "2"])
+    assert torch.equal(alone[2].weight, together[2].weight)
+    assert not torch.equal(alone[2].weight, randomise(network, ["2"], seed=1)[2].weight)
+
+
+def test_variance_is_he(network):
+    weight = randomise(network, ["4"])[4].weight
+    assert weight.var().item() == pytest.approx(2 / 64, rel=0.05) and weight.requires_grad
+    assert not randomise(network, ["4"])[4].bias.any()
+
+
+def test_unknown_layers_are_named(network):
+    with pytest.raises(ValueError, match="No layer .* 9; there are 4, 2, 0"):
+        randomise(network, ["9"])
