@@ -63,6 +63,28 @@ def read_split(data: Path, split: str, wnids: list[str]) -> tuple[np.ndarray, np
     return np.stack(photos), np.array(labels), names
 
 
+def read_boxes(data: Path) -> dict[str, tuple[int, int, int, int]]:
+    """The box around the object of each validation photo, by file name, in the photo's 64 x 64 pixels.
+
+    ``(left, top, right, bottom)``, right and bottom exclusive (the files count the last pixel in).
+    From ``val_boxes.csv``, or from ``val/val_annotations.txt`` of the unpacked folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``data`` has neither.
+    """
+    table, annotations = data / "val_boxes.csv", data / "val" / "val_annotations.txt"
+    if table.exists():
+        with open(table, newline="") as file:
+            rows = [(row["file"].split("/")[-1], row["x_min"], row["y_min"], row["x_max"], row["y_max"]) for row in csv.DictReader(file)]
+    elif annotations.exists():
+        rows = [(name, *box) for name, _, *box in (line.split("\t") for line in annotations.read_text().splitlines())]
+    else:
+        raise FileNotFoundError(f"No boxes in {data}: expected val_boxes.csv or val/val_annotations.txt.")
+    return {name: (int(x0), int(y0), int(x1) + 1, int(y1) + 1) for name, x0, y0, x1, y1 in rows}
+
+
 def _from_tar(archive: Path):
     with tarfile.open(archive) as tar:
         for member in tar:
