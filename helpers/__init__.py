@@ -20,7 +20,7 @@ from .metrics import (
     ssim,
 )
 from .models import CATS, MODELS, Model, choose_device, load_model
-from .plotting import heat_map, overlay, show_probabilities, show_row
+from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
 from .sanity import cascade, independent, randomise, weighted_layers
 
 __version__ = "0.1.0"

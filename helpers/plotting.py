@@ -6,7 +6,7 @@ pixel, without a scale of matplotlib's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -17,6 +17,16 @@ from matplotlib.figure import Figure
 INK, ACCENT, CONTRAST, PALE = "#22313f", "#0b6e8f", "#d1495b", "#b8c4cc"
 HEAT = "jet"  # as in the paper and the original post; viridis reads better in grey
 PANEL_INCHES = 2.7
+#: A colour, a mark and a line for each method and baseline: Okabe and Ito's palette, safe for colour-blind readers.
+LINES = {
+    "gradient": ("#E69F00", "o", "-"),
+    "Deconvnet": ("#56B4E9", "s", "-"),
+    "guided backpropagation": ("#D55E00", "^", "-"),
+    "Grad-CAM": ("#0072B2", "D", "-"),
+    "Guided Grad-CAM": ("#009E73", "v", "-"),
+    "edges": ("#666666", "x", "--"),
+    "centre": ("#111111", "+", ":"),
+}
 
 STYLE = {
     "font.size": 10,
@@ -113,4 +123,66 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
         axis.bar_label(bars, fmt="%.0f %%", padding=4)
         axis.invert_yaxis()
         axis.set(xlim=(0, 110), xlabel="probability (%)", title=title)
+    return figure
+
+
+def show_curves(
+    panels: Sequence[Mapping[str, Sequence[float]]], titles: Sequence[str], places: Sequence,
+    xlabel: str = "", ylabel: str = "", note: str = "", limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Panels of curves beside each other on common axes; each panel maps a method's name to its values.
+
+    ``places`` are the numbers along the x axis, or words, one a value. A name of :data:`LINES` is
+    drawn by its entry. NaN leaves a gap.
+    """
+    if len(panels) != len(titles) or len(panels) == 0:
+        raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
+    words = isinstance(places[0], str)
+    figure = _new_figure(4.9 * len(panels), 4.2 + 0.6 * words)
+    with plt.rc_context(STYLE):
+        axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, curves, title in zip(axes, panels, titles):
+            for name, values in curves.items():
+                colour, mark, line = LINES.get(name, (INK, ".", "-"))
+                every = max(1, len(values) // 16)
+                axis.plot(range(len(values)) if words else places, values, line, color=colour, marker=mark, markersize=5, markevery=every, label=name)
+            axis.set(title=title, xlabel=xlabel)
+            axis.grid(color=PALE, linewidth=0.5)
+            axis.axhline(0, color=INK, linewidth=0.8)
+            if limits:
+                axis.set_ylim(limits)
+            if words:
+                axis.set_xticks(range(len(places)), places, rotation=90)
+        axes[0].set_ylabel(ylabel)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(panels[0])), frameon=False)
+        if note:
+            figure.supxlabel(note, fontsize=8.5)
+    return figure
+
+
+def show_bars(
+    panels: Sequence[Mapping[str, tuple[float, float]]], titles: Sequence[str],
+    chance: Sequence[float] | None = None, xlabel: str = "", note: str = "",
+) -> Figure:
+    """Panels of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
+
+    ``chance``, one number a panel, is drawn as a dashed line. Names of :data:`LINES` have their colours.
+    """
+    if len(panels) != len(titles) or len(panels) == 0:
+        raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
+    names = list(panels[0])
+    figure = _new_figure(1.5 + 3.9 * len(panels), 0.36 * len(names) + 1.2)
+    with plt.rc_context(STYLE):
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for i, (axis, rows, title) in enumerate(zip(axes, panels, titles)):
+            values, errors = zip(*(rows[name] for name in names))
+            bars = axis.barh(range(len(names)), values, xerr=errors, ecolor=INK, color=[LINES.get(name, (PALE,))[0] for name in names], tick_label=names)
+            axis.bar_label(bars, fmt="%.0f", padding=4)
+            axis.set(title=title, xlabel=xlabel)
+            axis.margins(x=0.12)
+            if chance is not None:
+                axis.axvline(chance[i], color=CONTRAST, linestyle="--", linewidth=1.4)
+        axes[0].invert_yaxis()
+        if note:
+            figure.supxlabel(note, fontsize=8.5)
     return figure

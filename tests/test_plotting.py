@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from helpers import heat_map, overlay, show_probabilities, show_row
-from helpers.plotting import ACCENT, check_picture
+from helpers import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
+from helpers.plotting import ACCENT, LINES, check_picture
 
 GREY = np.random.default_rng(0).random((6, 8))
 PHOTO = np.random.default_rng(1).random((6, 8, 3))
@@ -114,3 +114,34 @@ def test_figures_leave_matplotlibs_settings_alone():
     show_row([GREY], ["a"])
     show_probabilities([("cat", 1.0)])
     assert dict(matplotlib.rcParams) == before and len(plt.get_fignums()) == 2
+
+
+@pytest.mark.parametrize("places", [[0, 0.5, 1], ["a", "b", "c"]])
+def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
+    panels = [{"Grad-CAM": [1, 2, 3], "other": [3, np.nan, 1]}, {"Grad-CAM": [0, 0, 0], "other": [1, 1, 1]}]
+    figure = show_curves(panels, ["left", "right"], places, xlabel="share", ylabel="p", note="so", limits=(-1, 4))
+    figure.canvas.draw()
+    assert [axis.get_title() for axis in figure.axes] == ["left", "right"] and figure.get_supxlabel() == "so"
+    for axis, curves in zip(figure.axes, panels):
+        lines = {line.get_label(): line for line in axis.lines}
+        for name, values in curves.items():
+            np.testing.assert_array_equal(lines[name].get_ydata(), values)
+            assert lines[name].get_xdata().tolist() == ([0, 1, 2] if isinstance(places[0], str) else places)
+        assert lines["Grad-CAM"].get_color() == LINES["Grad-CAM"][0] and axis.get_ylim() == (-1, 4)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Grad-CAM", "other"]
+
+
+def test_bars_have_their_values_errors_and_chance():
+    panels = [{"Grad-CAM": (40.0, 2.0), "centre": (30.0, 1.0)}, {"Grad-CAM": (20.0, 2.0), "centre": (50.0, 1.0)}]
+    figure = show_bars(panels, ["all", "small"], chance=[25, 10], xlabel="%")
+    figure.canvas.draw()
+    for axis, rows, chance in zip(figure.axes, panels, (25, 10)):
+        assert [bar.get_width() for bar in axis.patches] == [value for value, _ in rows.values()]
+        assert axis.lines[-1].get_xdata() == [chance, chance] and axis.yaxis_inverted()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Grad-CAM", "centre"]
+
+
+@pytest.mark.parametrize("show", [lambda p, t: show_curves(p, t, [0]), show_bars])
+def test_every_panel_needs_a_title(show):
+    with pytest.raises(ValueError, match="need as many titles"):
+        show([{"a": [1]}], [])
