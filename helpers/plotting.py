@@ -138,7 +138,7 @@ def show_curves(
     if len(panels) != len(titles) or len(panels) == 0:
         raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
     words = isinstance(places[0], str)
-    figure = _new_figure(4.9 * len(panels), 4.2 + 0.6 * words)
+    figure = _new_figure(max(6.0, 4.9 * len(panels)), 4.2 + 0.6 * words)
     with plt.rc_context(STYLE):
         axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axis, curves, title in zip(axes, panels, titles):
@@ -154,7 +154,7 @@ def show_curves(
             if words:
                 axis.set_xticks(range(len(places)), places, rotation=90)
         axes[0].set_ylabel(ylabel)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(panels[0])), frameon=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5 if len(panels) > 1 else 3, frameon=False)
         if note:
             figure.supxlabel(note, fontsize=8.5)
     return figure
