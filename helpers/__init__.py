@@ -1,6 +1,7 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
 from . import errors, scaling
+from .any_network import ReluRule, grad_cam_any, guided_gradcam_any, saliency_any
 from .architecture import VGG16, fold_batch_norm
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit

@@ -25,7 +25,8 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.weight.normal_(0, math.sqrt(2 / module.weight[0].numel()), generator=generator)
-            module.bias.normal_(0, 0.1, generator=generator)
+            if module.bias is not None:
+                module.bias.normal_(0, 0.1, generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.5, 1.5, generator=generator)
             module.bias.normal_(0, 0.1, generator=generator)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import METHODS, Deconvnet, ModelError, grad_cam, guided_gradcam, saliency
+from helpers import METHODS, Deconvnet, ModelError, grad_cam, grad_cam_any, guided_gradcam, guided_gradcam_any, saliency, saliency_any
 
 from .networks import noise
 
@@ -16,6 +16,9 @@ EXPLAIN = {
     "grad_cam inside": lambda network, x, c: grad_cam(network, x, c, layer=-2).maps,
     "guided_gradcam": lambda network, x, c: guided_gradcam(network, x, c).maps,
     **{method: lambda network, x, c, method=method: saliency(network, x, c, method) for method in METHODS},
+    "saliency_any": lambda network, x, c: saliency_any(network, x, c),
+    "grad_cam_any": lambda network, x, c: grad_cam_any(network, x, network.features, c).maps,
+    "guided_gradcam_any": lambda network, x, c: guided_gradcam_any(network, x, network.features, c).maps,
 }
 every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
 HOOKS = [name for name in vars(nn.Module()) if "hooks" in name]

@@ -7,11 +7,17 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import METHODS, VGG16, Deconvnet, ModelError, grad_cam, guided_gradcam, saliency
+from helpers import METHODS, VGG16, Deconvnet, ModelError, grad_cam, grad_cam_any, guided_gradcam, saliency, saliency_any
 
 from .networks import noise, randomise
 
-EXPLAIN = {"grad_cam": grad_cam, "guided_gradcam": guided_gradcam, "saliency": saliency}
+EXPLAIN = {
+    "grad_cam": grad_cam,
+    "guided_gradcam": guided_gradcam,
+    "saliency": saliency,
+    "saliency_any": saliency_any,
+    "grad_cam_any": lambda network, x, classes=None: grad_cam_any(network, x, network.features, classes),
+}
 every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
 
 

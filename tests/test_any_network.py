@@ -1,0 +1,305 @@
+"""The three rules on autograd, against networks whose ReLUs were exchanged one by one."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from captum.attr import GuidedBackprop
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from helpers import (
+    METHODS,
+    ModelError,
+    ReluRule,
+    grad_cam,
+    grad_cam_any,
+    guided_gradcam,
+    guided_gradcam_any,
+    saliency,
+    saliency_any,
+)
+
+from .networks import narrow, noise, randomise
+
+FAMILIES = {
+    "resnet18": ("layer4", 64), "resnext50_32x4d": ("layer4", 64), "densenet121": ("features", 64), "squeezenet1_1": ("features", 64),
+    "mobilenet_v2": ("features", 64), "mobilenet_v3_small": ("features", 64), "googlenet": ("inception5b", 64),
+    "inception_v3": ("Mixed_7c", 80), "shufflenet_v2_x0_5": ("conv5", 64),
+}  # fmt: skip
+MIXED = {"mobilenet_v3_small"}
+methods = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    """A torchvision network with random parameters in float64, photos for it, and its last layer with maps."""
+    name = request.param
+    layer, size = FAMILIES[name]
+    with torch.device("meta"):
+        network = getattr(torchvision.models, name)(weights=None, num_classes=9, **quick(name))
+    network = randomise(network.to_empty(device="cpu")).double()
+    return name, network, noise(2, size, dtype=torch.float64), network.get_submodule(layer)
+
+
+def quick(name):
+    """GoogLeNet's and Inception's own initialisation takes a minute; and neither needs its training heads."""
+    return {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+
+
+def reference_relu(f, top, method):
+    """The rules by tensor hooks and a straight-through estimate: nothing shared with the helper's Function."""
+    y = f.clamp(0, top)
+    if method == "deconvnet":  # the values of the clamp, the derivative of the identity
+        y = f + (y - f).detach()
+    if method != "gradient" and y.requires_grad:
+        y = y * 1
+        y.register_hook(lambda signal: signal.clamp(min=0))
+    return y
+
+
+class ReferenceReLU(nn.Module):
+    def __init__(self, top, method):
+        super().__init__()
+        self.top, self.method = top, method
+
+    def forward(self, f):
+        return reference_relu(f, self.top, self.method)
+
+
+def reference(network, x, classes, method, monkeypatch):
+    """The map of a copy with every ReLU module exchanged, and every ``F.relu`` for as long as it runs."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, (nn.ReLU, nn.ReLU6)):
+                setattr(module, name, ReferenceReLU(6.0 if isinstance(child, nn.ReLU6) else torch.inf, method))
+    leaf = x.clone().requires_grad_()
+    with monkeypatch.context() as patch:
+        patch.setattr(F, "relu", lambda f, inplace=False: reference_relu(f, torch.inf, method))
+        scores = network(leaf)
+        scores[range(len(x)), classes].sum().backward()
+    return leaf.grad
+
+
+@methods
+def test_equals_the_network_with_exchanged_relus(family, method, monkeypatch):
+    name, network, x, _ = family
+    want = reference(network, x, [3, 5], method, monkeypatch)
+    got = saliency_any(network, x, [3, 5], method, strict=name not in MIXED)
+    assert want.abs().max() > 0
+    assert_close(got, want, rtol=1e-9, atol=1e-9 * float(want.abs().max()))
+
+
+def test_grad_cam_equals_autograd_at_the_layer(family):
+    _, network, x, layer = family
+    kept = {}
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.update(maps=output) or output * 1)
+    scores = network(x)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(scores[0, 3] + scores[1, 5], kept["maps"])
+    want = (gradient.mean(dim=(2, 3), keepdim=True) * kept["maps"]).sum(dim=1).clamp(min=0)
+    got = grad_cam_any(network, x, layer, [3, 5])
+    assert_close(got.maps, want.detach(), rtol=1e-9, atol=1e-12)
+    assert_close(got.scores, scores.detach())
+
+
+@methods
+def test_equals_the_explicit_networks(embedded, photos, method):
+    assert_close(saliency_any(embedded.network, photos, None, method), saliency(embedded.network, photos, None, method), rtol=1e-4, atol=1e-6)
+
+
+def test_guided_grad_cam_equals_the_one_pass(embedded, photos):
+    want = guided_gradcam(embedded.network, photos)
+    got = guided_gradcam_any(embedded.network, photos, embedded.network.features)
+    for one, other in zip(got, want, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [-1, -2, 5])
+def test_grad_cam_equals_the_vgg_helper_at_any_layer(network, layer):
+    x = noise(2, 48)
+    want, got = grad_cam(network, x, [1, 2], layer), grad_cam_any(network, x, network.features[layer], [1, 2])
+    assert_close(got.maps, want.maps)
+    assert_close(got.weights, want.weights)
+
+
+class Skip(nn.Module):
+    """One odd use of a ReLU, ``use(network, f)``, and nothing else: channel means are the scores."""
+
+    def __init__(self, use, relu=None):
+        super().__init__()
+        self.relu, self.use = relu or nn.ReLU(), use
+
+    def forward(self, x):
+        return self.use(self, x * 1).mean(dim=(2, 3))
+
+
+def channel_means(method, use, relu=None):
+    """The map of class 0 at a photo of 2s in channel 0 and -2s in channel 1, times the number of pixels."""
+    x = torch.full((1, 3, 32, 32), 2.0)
+    x[:, 1] = -2
+    return [saliency_any(Skip(use, relu), x, c, method)[0, c, 0, 0].item() * 32 * 32 for c in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("method", "at_plus_two", "at_minus_two"), [("gradient", -3 + 1, 1), ("deconvnet", 0 + 1, 0 + 1), ("guided", 0 + 1, 1)]
+)
+def test_a_skip_branch_keeps_its_own_signal(method, at_plus_two, at_minus_two):
+    """``-3 relu(f) + f``: the rule is for what came through the ReLU, -3; the branch's 1 is added behind it."""
+    assert channel_means(method, lambda net, f: -3 * net.relu(f) + f) == [at_plus_two, at_minus_two]
+
+
+def test_captum_clamps_the_sum_at_a_skip_branch():
+    """Why captum is no oracle where a ReLU's input has a second reader: its hook sees 1 - 3 = -2 and cuts it to 0."""
+    x = torch.full((1, 3, 32, 32), 2.0)
+    network = nn.Sequential(nn.Identity(), Skip(lambda net, f: -3 * net.relu(f) + f))
+    with pytest.warns(UserWarning, match="hooks"):
+        theirs = GuidedBackprop(network).attribute(x.requires_grad_(), target=0)[0, 0, 0, 0].item() * 32 * 32
+    assert theirs != channel_means("guided", lambda net, f: -3 * net.relu(f) + f)[0]
+
+
+def in_place_then_read_again(net, f):
+    """The trap of pre-activated residual blocks: the skip branch reads what the ReLU has already changed."""
+    g = net.relu(f)
+    return -3 * g + f
+
+
+@methods
+def test_an_in_place_relu_is_seen_by_all_readers_of_its_input(method):
+    """As in the network itself: then ``-3 relu(f) + relu(f)``, one signal of -2 at the ReLU."""
+    want = {"gradient": [-2, 0], "deconvnet": [0, 0], "guided": [0, 0]}[method]
+    assert channel_means(method, in_place_then_read_again, nn.ReLU(inplace=True)) == want
+
+
+SPELLINGS = {
+    "nn.ReLU": lambda f: nn.ReLU()(f), "nn.ReLU in place": lambda f: nn.ReLU(True)(f), "F.relu": F.relu, "torch.relu": torch.relu,
+    "F.relu in place": lambda f: F.relu(f, inplace=True), "torch.relu_": torch.relu_, "x.relu()": lambda f: f.relu(),
+    "x.relu_() as a statement": lambda f: (f.relu_(), f)[1], "F.threshold": lambda f: F.threshold(f, 0, 0),
+    "clamp": lambda f: f.clamp(min=0), "clamp_": lambda f: f.clamp_(0), "clip": lambda f: torch.clip(f, 0.0),
+    "clamp_min": lambda f: torch.clamp_min(f, 0), "nn.Threshold": lambda f: nn.Threshold(0, 0)(f),
+    "nn.Hardtanh": lambda f: nn.Hardtanh(0, 50)(f), "F.relu6": lambda f: F.relu6(f), "F.hardtanh_": lambda f: F.hardtanh_(f, 0.0, 6.0),
+    "nn.ReLU6 in place": lambda f: nn.ReLU6(True)(f),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("relu", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_every_spelling_of_a_relu_is_seen(relu):
+    assert channel_means("gradient", lambda net, f: -relu(f)) == [-1, 0]
+    assert channel_means("deconvnet", lambda net, f: relu(f)) == [1, 1]
+    assert channel_means("guided", lambda net, f: relu(f)) == [1, 0]
+    assert channel_means("guided", lambda net, f: -relu(f)) == [0, 0]
+
+
+def test_relu6_passes_nothing_at_its_ceiling():
+    assert channel_means("guided", lambda net, f: F.relu6(4 * f)) == [0, 0]  # 8 is above 6
+    assert channel_means("guided", lambda net, f: F.relu6(2 * f)) == [2, 0]
+
+
+def test_clamps_that_are_no_relu_are_left_alone():
+    assert channel_means("guided", lambda net, f: -3 * net.relu(f).clamp(min=-1))[0] == 0
+    with pytest.raises(ModelError, match="called no ReLU"):
+        channel_means("guided", lambda net, f: f.clamp(min=1e-6).clamp(max=9))
+
+
+def test_checkpointed_parts_are_refused():
+    """They would be computed again on the way down, where the rule is over."""
+    network = torchvision.models.densenet121(weights=None, memory_efficient=True)
+    with pytest.raises(ModelError, match="memory_efficient"):
+        saliency_any(network, noise(1, 64), 0, "guided")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but SiLU \\(1 times\\).*Grad-CAM"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but GELU"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but LeakyReLU"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU: 'guided' would be the plain gradient"),
+        (nn.Sequential(nn.ReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)), "1 ReLUs, but also PReLU \\(1 times\\).*strict=False"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "answers with a tensor \\(1, 4, 30, 30\\)"),
+    ],
+)
+def test_networks_without_a_rule_are_refused(network, message):
+    x = noise(1, 32)
+    network(x)  # the lazy layers
+    with pytest.raises(ModelError, match=message):
+        saliency_any(network, x, 0)
+
+
+def test_the_plain_gradient_needs_no_relu():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 3))
+    x = noise(1, 32)
+    leaf = x.clone().requires_grad_()
+    network(leaf)[0, 1].backward()
+    assert_close(saliency_any(network, x, 1, "gradient"), leaf.grad)
+
+
+class Answers(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(x.relu())
+
+
+@pytest.mark.parametrize("answer", [lambda x: {"out": x}, lambda x: (x.mean((2, 3)), x), lambda x: x.mean((0, 2, 3))[None].repeat(5, 1)])
+def test_answers_that_are_no_class_scores_are_refused(answer):
+    with pytest.raises(ModelError, match="not with class scores"):
+        saliency_any(Answers(answer), noise(2, 32), 0)
+    with pytest.raises(ModelError, match="not with class scores"):
+        network = nn.Sequential(nn.Conv2d(3, 3, 1), Answers(answer))
+        grad_cam_any(network, noise(2, 32), network[0], 0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_torchscript_is_refused(network):
+    scripted = torch.jit.trace(network, noise(1, 32))
+    for explain in (saliency_any, lambda n, x, c: grad_cam_any(n, x, n.features, c)):
+        with pytest.raises(ModelError, match="is TorchScript"):
+            explain(scripted, noise(1, 32), 0)
+
+
+def test_compiled_networks_are_explained_as_they_were_compiled_parts_refused(network):
+    x = noise(1, 32)
+    assert_close(saliency_any(torch.compile(network), x, 0), saliency(network, x, 0))
+    network.features = torch.compile(network.features)
+    with pytest.raises(ModelError, match="features is compiled"):
+        saliency_any(network, x, 0)
+
+
+def test_layers_that_give_no_maps_are_refused(network):
+    x = noise(1, 32)
+    with pytest.raises(ModelError, match="not a module of this VGG16"):
+        grad_cam_any(network, x, narrow().features)
+    with pytest.raises(ModelError, match=r"one output \(N, C, h, w\).*\(1, 7\)"):
+        grad_cam_any(network, x, network.classifier[-1])
+    twice = nn.Sequential(relu := nn.ReLU(), nn.Conv2d(3, 3, 1), relu, nn.Flatten(), nn.Linear(3072, 2))
+    with pytest.raises(ModelError, match="one output"):
+        grad_cam_any(twice, x, relu)
+
+
+def test_unknown_methods_are_refused(network):
+    with pytest.raises(ModelError, match="There is no method 'smooth'"):
+        saliency_any(network, noise(1, 32), 0, "smooth")
+
+
+def test_the_rule_ends_with_its_block(network):
+    """Also when the network raises inside it."""
+    rule = ReluRule("guided")
+    with pytest.raises(RuntimeError), rule:
+        network(noise(1, 32)[:, :2])
+    seen = rule.relus
+    f = torch.tensor([1.0], requires_grad=True)
+    (-F.relu(f)).backward()
+    assert f.grad == -1 and rule.relus == seen
+
+
+def test_a_batch_is_explained_as_one_by_one(family):
+    name, network, x, _ = family
+    strict = name not in MIXED
+    alone = torch.cat([saliency_any(network, photo[None], c, "guided", strict) for photo, c in zip(x, (3, 5), strict=True)])
+    assert_close(saliency_any(network, x, [3, 5], "guided", strict), alone, rtol=1e-7, atol=1e-12)
