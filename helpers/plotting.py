@@ -6,6 +6,7 @@ pixel, without a scale of matplotlib's own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -15,7 +16,9 @@ from matplotlib.figure import Figure
 
 #: The book's colours: one for what is meant, one for what it is set against, one for the rest.
 INK, ACCENT, CONTRAST, PALE = "#22313f", "#0b6e8f", "#d1495b", "#b8c4cc"
-HEAT = "jet"  # as in the paper and the original post; viridis reads better in grey
+HEAT = "jet"  # as in the paper and the original post
+#: Tables of colours that keep their order in grey and for colour-blind readers: for maps >= 0, and for signed ones.
+SAFE = {"amount": "cividis", "signed": "PuOr"}
 PANEL_INCHES = 2.7
 #: A colour, a mark and a line for each method and baseline: Okabe and Ito's palette, safe for colour-blind readers.
 LINES = {
@@ -133,7 +136,7 @@ def show_curves(
     """Panels of curves beside each other on common axes; each panel maps a method's name to its values.
 
     ``places`` are the numbers along the x axis, or words, one a value. A name of :data:`LINES` is
-    drawn by its entry. NaN leaves a gap.
+    drawn by its entry, any other by the next one in turn. NaN leaves a gap.
     """
     if len(panels) != len(titles) or len(panels) == 0:
         raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
@@ -142,8 +145,8 @@ def show_curves(
     with plt.rc_context(STYLE):
         axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axis, curves, title in zip(axes, panels, titles):
-            for name, values in curves.items():
-                colour, mark, line = LINES.get(name, (INK, ".", "-"))
+            for (name, values), turn in zip(curves.items(), itertools.cycle(LINES.values())):
+                colour, mark, line = LINES.get(name, turn)
                 every = max(1, len(values) // 16)
                 axis.plot(range(len(values)) if words else places, values, line, color=colour, marker=mark, markersize=5, markevery=every, label=name)
             axis.set(title=title, xlabel=xlabel)
