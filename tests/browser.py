@@ -1,0 +1,112 @@
+"""A real browser for the tests: the reader's Chromium, driven headless by playwright.
+
+Tests that use the fixtures `page` or `site` are skipped, with a reason, where Chromium or
+playwright is missing. playwright's own browsers are not downloaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+APPLICATIONS = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+# What pages of the book may ask another server for: the picture on the badges, and MathJax where
+# there are formulas. The tests run without a network, so both are answered here.
+ANSWERS = {
+    "https://colab.research.google.com/assets/colab-badge.svg": ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'),
+    "https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-mml-chtml.js": ("text/javascript", ""),
+}
+# What the theme itself says on every page, with an empty page too.
+THEME = ("THEBE_JS_URL", "Got invalid theme mode")
+
+
+def find_chromium() -> str | None:
+    """Path of a Chromium or Chrome: that of the variable CHROMIUM, or the first one found."""
+    named = os.environ.get("CHROMIUM")
+    found = [named] if named else [shutil.which(name) for name in NAMES] + [path for path in APPLICATIONS if Path(path).exists()]
+    return next(filter(None, found), None)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """playwright's Browser over the installed Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium or Chrome is installed; set CHROMIUM=/path/to/chrome if it lies elsewhere")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-quic", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server for anything."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 1000})
+    tab, complaints = context.new_page(), []
+    tab.on("console", lambda message: complaints.append(f"console: {message.text} {message.location.get('url', '')}") if message.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(f"thrown: {error}"))
+
+    def guard(route):
+        url = route.request.url
+        if url in ANSWERS:
+            kind, body = ANSWERS[url]
+            return route.fulfill(content_type=kind, body=body)
+        if url.startswith(("http://localhost", "http://127.0.0.1", "data:", "blob:")):
+            return route.continue_()
+        complaints.append(f"foreign address: {url}")
+        return route.abort()
+
+    context.route("**/*", guard)
+    tab.complaints = complaints  # a test may take out what it expects
+    yield tab
+    context.close()
+    complaints = [complaint for complaint in complaints if not any(words in complaint for words in THEME)]
+    assert not complaints, "\n".join(complaints)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder on a free local port; gives the address, without a slash at the end."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Address of the built book, from the outputs the notebooks were committed with: nothing is run again."""
+    pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
+    folder = tmp_path_factory.mktemp("book")
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT / "_toc.yml", folder)
+    settings = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert settings.count("execute_notebooks: cache") == 1
+    (folder / "_config.yml").write_text(settings.replace("execute_notebooks: cache", 'execute_notebooks: "off"'), encoding="utf-8")
+    build = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
+    built = subprocess.run([sys.executable, "-c", build, "build", str(folder), "--all"], capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
+    with serve(folder / "_build" / "html") as address:
+        yield address
