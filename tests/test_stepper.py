@@ -1,0 +1,123 @@
+"""The stepper's frames against the walks, autograd and the layers themselves."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from helpers import METHODS, Deconvnet, ModelError, saliency
+from helpers.stepper import describe, draw, frame, switch_places, walk
+
+from .networks import narrow, noise
+
+X = noise(1, 64)
+NETWORK = narrow()
+WAY = walk(NETWORK, X)
+UP, DOWN = range(WAY.net.depth + 1), range(WAY.net.depth + 1, WAY.last_step + 1)
+rules = pytest.mark.parametrize("rule", METHODS)
+
+
+def test_there_are_31_layers_up_and_31_down():
+    assert WAY.net.depth == 31 and WAY.last_step == 62
+    levels = [frame(WAY, step).level for step in range(63)]
+    assert levels == [*range(32), *range(30, -1, -1)]
+    assert [frame(WAY, step).layer for step in range(63)] == [None, *range(31), *range(30, -1, -1)]
+
+
+@torch.no_grad()
+def test_on_the_way_up_stand_the_networks_own_activations_strongest_first():
+    x = X.clone()
+    for step in UP:
+        if step:
+            x = NETWORK.features[step - 1](x.clone())
+        shot = frame(WAY, step, channels=3)
+        assert shot.shape == x.shape[1:] and not shot.down and shot.signal is None
+        torch.testing.assert_close(shot.activation, x[0, list(shot.channels)])
+        amounts = x[0].abs().flatten(1).amax(1)
+        assert [amounts[k].item() for k in shot.channels] == sorted(amounts.tolist(), reverse=True)[:3]
+
+
+@rules
+def test_the_last_step_is_the_methods_picture(rule):
+    c = 3
+    torch.testing.assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
+    torch.testing.assert_close(frame(WAY, 62, rule).picture, METHODS[rule](NETWORK).from_features(X, "strongest")[0])
+
+
+def test_under_the_gradients_rule_every_signal_is_autograds():
+    x, way = noise(1, 64, dtype=torch.float64), walk(narrow().double(), noise(1, 64, dtype=torch.float64))
+    network, tensors = narrow().double(), [x.requires_grad_()]
+    for layer in network.features:
+        tensors.append(layer(tensors[-1].clone()))
+    score = network.classifier(network.avgpool(tensors[-1]).flatten(1))[0, 2]
+    for level, gradient in enumerate(torch.autograd.grad(score, tensors[:-1])):
+        shot = frame(way, 62 - level, "gradient", 2)
+        torch.testing.assert_close(shot.signal, gradient[0, list(shot.channels)])
+
+
+@rules
+def test_each_step_down_is_one_layers_step_of_the_one_before(rule):
+    many = 10**6
+    before = None
+    for step in DOWN:
+        shot = frame(WAY, step, rule, 1, channels=many)
+        signal = shot.signal[np.argsort(shot.channels)][None]
+        if before is not None:
+            want = WAY.net.steps[shot.layer].down(before, WAY.trace.memory[shot.layer], METHODS[rule].relu_down)
+            torch.testing.assert_close(signal, want)
+        before = signal
+
+
+def test_on_the_way_up_the_picture_is_the_strongest_units():
+    level = 12
+    activation = WAY.activations[level]
+    start = torch.where(activation == activation.max(), activation, 0)
+    torch.testing.assert_close(frame(WAY, level, "deconvnet").picture, Deconvnet(NETWORK).down(WAY.trace, start, level)[0])
+
+
+def test_masks_and_switches_stand_where_they_belong():
+    for step in range(1, 63):
+        shot = frame(WAY, step)
+        assert (shot.mask is not None) == (shot.kind == "ReLU") and (shot.switches is not None) == (shot.kind == "MaxPool2d")
+        if shot.kind == "Conv2d":
+            continue
+        below = WAY.activations[shot.layer][0, list(shot.channels)]
+        if shot.mask is not None:
+            assert torch.equal(shot.mask, below > 0)
+        if shot.switches is not None:
+            assert torch.equal(below[shot.switches].sort().values, F.max_pool2d(below, 2).flatten().sort().values)
+
+
+def test_switch_places_by_hand():
+    x = torch.tensor([[[[1.0, 2], [4, 3]]]])
+    pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    assert switch_places(indices, x.shape).tolist() == [[[[False, False], [True, False]]]]
+
+
+@rules
+def test_every_frame_is_drawn_in_one_size_and_told_in_words(rule):
+    pictures = [draw(frame(WAY, step, rule, 1)) for step in range(0, 63, 3)]
+    assert len({picture.shape for picture in pictures}) == 1
+    assert all(0 <= picture.min() and picture.max() <= 1 for picture in pictures)
+    words = [describe(frame(WAY, step, rule, 1)) for step in range(63)]
+    assert len(set(words)) == 63 and all("x" in text and f"tep {i}" in text for i, text in enumerate(words))
+
+
+def test_a_frame_changes_nothing_it_is_made_of():
+    before = [a.clone() for a in WAY.activations]
+    first = frame(WAY, 40, "guided", 1)
+    again = frame(WAY, 40, "guided", 1)
+    assert torch.equal(first.signal, again.signal) and all(map(torch.equal, before, WAY.activations))
+
+
+@pytest.mark.parametrize("arguments, error, words", [
+    ((63,), IndexError, "steps 0 to 62"), ((-1,), IndexError, "steps 0"), ((3, "lrp"), ModelError, "choose one of gradient"), ((40, "guided", 7), IndexError, "no class"),
+])
+def test_what_does_not_exist_is_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        frame(WAY, *arguments)
+
+
+def test_a_batch_is_refused():
+    with pytest.raises(ValueError, match="One photo"):
+        walk(NETWORK, noise(2, 64))
