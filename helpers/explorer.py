@@ -1,0 +1,156 @@
+"""What the explorer knows and computes; `widgets` shows it. No ipywidgets here.
+
+The photo goes up through the network once, when it is chosen. A change of class, method, layer,
+scale or colours works on what that pass left behind.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from . import scaling
+from .deconvnet import one_hot
+from .errors import PhotoError
+from .gradcam import cam_from_gradient, resize_maps
+from .guided_backprop import METHODS, Gradient
+from .images import SAMPLES, Source, sample
+from .models import Model
+from .plotting import overlay
+from .stepper import Walk, walk
+
+#: Methods by the names that the explorer shows.
+CHOICES = ("Grad-CAM", "gradient", "Deconvnet", "guided backpropagation", "Guided Grad-CAM")
+#: How a map comes to [0, 1], in the words shown under it.
+SCALES = {
+    "percentile": "divided by the 99.5th percentile of its absolute values, the rest clipped",
+    "largest": "divided by its largest absolute value",
+    "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
+}
+COLOURS = ("jet", "viridis", "gray")
+_RULES = {"gradient": "gradient", "Deconvnet": "deconvnet", "guided backpropagation": "guided"}
+#: Files larger than this are refused unread.
+MOST_BYTES = 30_000_000
+
+
+class Explorer:
+    """One photo, one network, and any number of questions.
+
+    Parameters
+    ----------
+    model : Model
+        From :func:`helpers.load_model`.
+    photo : Source, optional
+        The first photo; the sample "chelsea" unless given.
+
+    Attributes
+    ----------
+    passes : int
+        How often a photo went up through the network.
+    top : list of (int, str, float)
+        Class index, name and probability of the five most probable classes, for the photo at hand.
+    seen : numpy.ndarray
+        The part of the photo that the network sees, ``(H, W, 3)`` in [0, 1].
+    """
+
+    def __init__(self, model: Model, photo: Source | None = None) -> None:
+        self.model, self.passes = model, 0
+        self.load(sample(SAMPLES[0]) if photo is None else photo)
+
+    def load(self, photo: Source) -> None:
+        """Take another photo. If it is refused (:class:`PhotoError`), the one at hand stays.
+
+        Raises
+        ------
+        PhotoError
+            As :func:`helpers.load_photo`; and for files of more than 30 MB.
+        """
+        if isinstance(photo, (bytes, bytearray, memoryview)) and len(photo) > MOST_BYTES:
+            raise PhotoError(f"The file has {len(photo) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are read. Scale the picture down first.")
+        x = self.model.prepare(photo)
+        way = walk(self.model.network, x)  # everything that can fail has happened; from here on the state changes
+        self.x, self.way, self.passes = x, way, self.passes + 1
+        self.seen = self.model.preprocess.restore(x)[0]
+        self.probabilities = way.trace.scores.softmax(dim=1)[0]
+        values, indices = self.probabilities.topk(min(5, len(self.probabilities)))
+        self.top = [(i, self.model.class_names[i], p) for i, p in zip(indices.tolist(), values.tolist())]
+        self._map = functools.lru_cache(maxsize=32)(functools.partial(class_map, way))
+
+    def find(self, text: str) -> int:
+        """Index of a class by its name or by the only name that contains ``text``; KeyError in words otherwise."""
+        near = [i for i, name in enumerate(self.model.class_names) if text.strip() and text.strip().lower() in name.lower()]
+        return near[0] if len(near) == 1 else self.model.class_index(text.strip())
+
+    def layers(self) -> list[tuple[str, int]]:
+        """What Grad-CAM may look at: (words, index) of the poolings and the ReLUs before them, last first."""
+        steps = list(self.way.net.steps[: self.way.net.depth])
+        kinds = {"Pooling": "MaxPool2d", "Rectifier": "ReLU"}
+        return [
+            (f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.activations[i + 1].shape[2:]))}", i)
+            for i, step in reversed(list(enumerate(steps))) if type(step).__name__ in kinds
+        ]
+
+    def map(self, c: int, method: str = CHOICES[0], layer: int = -1) -> torch.Tensor:
+        """The unscaled map of one class: Grad-CAM ``(H, W)`` >= 0, resized to the photo; else ``(3, H, W)``, signed.
+
+        ``layer`` counts only for Grad-CAM. Errors: :func:`class_map`.
+        """
+        return self._map(c, method, layer if method == CHOICES[0] else -1)
+
+    def picture(self, c: int, method: str = CHOICES[0], layer: int = -1, strength: float = 0.7, colours: str = "jet", scale: str = "percentile") -> np.ndarray:
+        """A map as it is shown, ``(H, W, 3)`` in [0, 1].
+
+        Grad-CAM is laid over the photo, in ``colours``, with ``strength`` from 0 (photo) to 1 (map).
+        The others are signed and coloured themselves: grey is zero, except for scale "min-max";
+        ``strength`` mixes them with the photo as well.
+        """
+        values = self.map(c, method, layer)
+        if values.ndim == 2:
+            # a map >= 0: zero stays zero for the first two scales
+            amounts = scaling.min_max(values) if scale == "min-max" else scaling.strength(values, 99.5 if scale == "percentile" else 100)
+            return overlay(self.seen, amounts, strength, colours)
+        shown = scaling.min_max(values) if scale == "min-max" else scaling.signed(values, 99.5 if scale == "percentile" else 100)
+        return (1 - strength) * self.seen + strength * shown
+
+    def describe(self, c: int, method: str, layer: int = -1) -> str:
+        """One sentence on a picture, for its text alternative and its caption."""
+        where = f" at features[{layer % self.way.net.depth}]" if method == CHOICES[0] else ""
+        return f"{method}{where} for {self.model.class_names[c]!r}, probability {self.probabilities[c]:.1%}"
+
+
+@torch.no_grad()
+def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
+    """The map of class ``c`` from a finished walk up; no second pass, no autograd. See :meth:`Explorer.map`.
+
+    Raises
+    ------
+    IndexError
+        If there is no such class.
+    ValueError
+        If there is no such method.
+    """
+    net, trace = way.net, way.trace
+    start = one_hot(c, trace.scores)
+    if method in _RULES:
+        return net.down(trace, start, len(net.steps), 0, METHODS[_RULES[method]].relu_down)[0]
+    if method not in CHOICES:
+        raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
+    cut = layer % net.depth + 1 if method == CHOICES[0] else net.depth
+    gradient = net.down(trace, start, len(net.steps), cut, Gradient.relu_down)
+    cam, _ = cam_from_gradient(way.activations[cut], gradient)
+    cam = resize_maps(cam, way.activations[0].shape[-2:])[0]
+    return cam if method == CHOICES[0] else cam * class_map(way, c, "guided backpropagation")
+
+
+def encode(picture: np.ndarray, format: str = "PNG", side: int | None = None, **options) -> bytes:
+    """A picture ``(H, W, 3)`` in [0, 1] as a file; ``side``: enlarged (bilinear) to this height."""
+    image = Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
+    if side:
+        image = image.resize((round(image.width * side / image.height), side), Image.Resampling.BILINEAR)
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()

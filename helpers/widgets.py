@@ -1,0 +1,174 @@
+"""The explorer and the stepper as ipywidgets: thin shells over `explorer` and `stepper`.
+
+Only what ipywidgets 7.7.1 (Colab) and 8 both have is used. Import this module by name;
+``import helpers`` does not need ipywidgets.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import ipywidgets as w
+
+from . import plotting
+from .errors import PhotoError
+from .explorer import CHOICES, COLOURS, SCALES, Explorer, encode
+from .guided_backprop import METHODS
+from .images import SAMPLES, sample
+from .models import Model
+from .stepper import describe, draw, frame, walk
+
+SIDE = 320  # height of a picture on the screen, in pixels
+
+
+def uploaded(value) -> bytes | None:
+    """The bytes of the newest file in ``FileUpload.value``: in ipywidgets 7 a dict by name, in 8 a tuple of dicts."""
+    files = list(value.values()) if isinstance(value, dict) else list(value)
+    return bytes(files[-1]["content"]) if files else None
+
+
+def image_tag(picture, words: str, side: int = SIDE) -> str:
+    """A picture ``(H, W, 3)`` in [0, 1] as HTML, with its text alternative."""
+    data = base64.b64encode(encode(picture, side=side)).decode()
+    return f'<img alt="{html.escape(words, quote=True)}" src="data:image/png;base64,{data}" style="height:{side}px;max-width:100%">'
+
+
+class ExplorerView:
+    """The explorer on the screen; ``.box`` is the widget, ``.state`` the :class:`Explorer` behind it."""
+
+    def __init__(self, model: Model) -> None:
+        self.state = Explorer(model)
+        self.sample = w.Dropdown(options=SAMPLES, description="Sample")
+        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo")
+        self.buttons = [w.Button(layout=w.Layout(width="auto")) for _ in self.state.top]
+        self.typed = w.Text(description="Any class", placeholder="type a name, press Enter", continuous_update=False)
+        self.method = w.Dropdown(options=CHOICES, description="Method")
+        self.layer = w.Dropdown(options=self.state.layers(), description="Layer")
+        self.strength = w.FloatSlider(0.7, min=0, max=1, step=0.05, description="Strength")
+        self.colours = w.Dropdown(options=COLOURS, description="Colours")
+        self.scale = w.Dropdown(options=list(SCALES), description="Scale")
+        self.second = w.Dropdown(description="Beside it")
+        self.save = w.Button(description="Save as PNG")
+        self.message, self.pictures, self.link = w.HTML(), w.HTML(), w.HTML()
+        for i, button in enumerate(self.buttons):
+            button.on_click(lambda _, i=i: self.choose(self.state.top[i][0]))
+        self.sample.observe(lambda change: self.load(sample(change["new"])), "value")
+        self.upload.observe(self._uploaded, "value")
+        self.typed.observe(self._typed, "value")
+        for control in (self.method, self.layer, self.strength, self.colours, self.scale, self.second):
+            control.observe(lambda _: self.draw(), "value")
+        self.save.on_click(lambda _: self.make_file())
+        self.box = w.VBox([
+            w.HBox([self.sample, self.upload]), w.HBox(self.buttons, layout=w.Layout(flex_flow="row wrap")),
+            w.HBox([self.typed, self.second]), w.HBox([self.method, self.layer]),
+            w.HBox([self.strength, self.colours, self.scale]), self.message, self.pictures, w.HBox([self.save, self.link]),
+        ])
+        self._quiet = False
+        self._new_photo()
+
+    def say(self, words: str = "") -> None:
+        """A sentence for the reader, in place of the last one."""
+        self.message.value = f'<p role="status" style="color:{plotting.CONTRAST}">{html.escape(words)}</p>' if words else ""
+
+    def load(self, photo) -> None:
+        """Another photo; a refused one is explained and everything stays as it was."""
+        try:
+            self.state.load(photo)
+        except PhotoError as error:
+            return self.say(str(error))
+        self.say()
+        self._new_photo()
+
+    def choose(self, c: int) -> None:
+        self.c = c
+        self.say()
+        self.draw()
+
+    def _new_photo(self) -> None:
+        top = self.state.top
+        for button, (_, name, probability) in zip(self.buttons, top):
+            button.description = f"{name} {probability:.0%}"
+        self.c = top[0][0]
+        self._quiet = True  # new options change the value, which would draw once too often
+        self.second.options = [("nothing", -1), *((name, i) for i, name, _ in top)]
+        self.second.value, self._quiet = -1, False
+        self.draw()
+
+    def _uploaded(self, change) -> None:
+        content = uploaded(change["new"])
+        if content is not None:
+            self.load(content)
+
+    def _typed(self, change) -> None:
+        if change["new"].strip():
+            try:
+                self.choose(self.state.find(change["new"]))
+            except KeyError as error:
+                self.say(error.args[0])
+
+    def classes(self) -> list[int]:
+        """The class asked for, and the one beside it, if any."""
+        return [self.c] + [self.second.value] * (self.second.value is not None and self.second.value >= 0)
+
+    def panels(self) -> list[tuple]:
+        """(picture, words) of the photo and of each class, as shown."""
+        asked = {"method": self.method.value, "layer": self.layer.value}
+        look = {"strength": self.strength.value, "colours": self.colours.value, "scale": self.scale.value}
+        maps = [(self.state.picture(c, **asked, **look), self.state.describe(c, **asked)) for c in self.classes()]
+        return [(self.state.seen, "the photo, as the network sees it"), *maps]
+
+    def draw(self) -> None:
+        if self._quiet:
+            return
+        self.layer.disabled = self.method.value != CHOICES[0]
+        self.link.value = ""
+        figures = [f'<figure style="margin:4px">{image_tag(p, words)}<figcaption>{html.escape(words)}</figcaption></figure>' for p, words in self.panels()]
+        note = f"Map {SCALES[self.scale.value]}. Strength {self.strength.value:.2f}: 0 is the photo, 1 the map."
+        self.pictures.value = f'<div style="display:flex;flex-wrap:wrap">{"".join(figures)}</div><p>{note}</p>'
+
+    def make_file(self) -> bytes:
+        """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
+        pictures, titles = zip(*self.panels())
+        figure, file = plotting.show_row(pictures, [t.replace(" for ", "\nfor ") for t in titles], note=f"Map {SCALES[self.scale.value]}."), io.BytesIO()
+        figure.savefig(file)
+        plotting.plt.close(figure)
+        data = base64.b64encode(file.getvalue()).decode()
+        self.link.value = f'<a download="explained.png" href="data:image/png;base64,{data}">explained.png</a>'
+        return file.getvalue()
+
+
+class StepperView:
+    """The stepper on the screen; ``.box`` is the widget."""
+
+    def __init__(self, model: Model, x, c: int | None = None) -> None:
+        self.way, self.c = walk(model.network, x), c
+        self.step = w.IntSlider(0, min=0, max=self.way.last_step, description="Step", continuous_update=True)
+        self.rule = w.Dropdown(options=list(METHODS), value="guided", description="ReLU rule")
+        self.back, self.on = w.Button(description="Back"), w.Button(description="On")
+        self.picture = w.HTML()
+        self.back.on_click(lambda _: self.move(-1))
+        self.on.on_click(lambda _: self.move(1))
+        for control in (self.step, self.rule):
+            control.observe(lambda _: self.draw(), "value")
+        self.box = w.VBox([w.HBox([self.rule, self.step, self.back, self.on]), self.picture])
+        self.draw()
+
+    def move(self, steps: int) -> None:
+        self.step.value = min(max(self.step.value + steps, 0), self.way.last_step)
+
+    def draw(self) -> None:
+        shot = frame(self.way, self.step.value, self.rule.value, self.c)
+        words, picture = describe(shot), draw(shot)
+        self.picture.value = f"{image_tag(picture, words, len(picture))}<p>{html.escape(words)}</p>"
+
+
+def explorer(model: Model):
+    """The explorer for a model, to stand last in a cell."""
+    return ExplorerView(model).box
+
+
+def stepper(model: Model, x, c: int | None = None):
+    """The stepper for one photo ``(1, 3, H, W)`` and, if given, one class; see :func:`helpers.stepper.frame`."""
+    return StepperView(model, x, c).box

@@ -1,0 +1,167 @@
+"""The explorer: its logic against the methods, its widgets under ipywidgets 8 and 7.7.1."""
+
+import datetime
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers import METHODS, PhotoError, grad_cam, guided_gradcam, resize_maps, saliency, sample
+from helpers.explorer import CHOICES, COLOURS, SCALES, Explorer
+from helpers.stepper import describe, frame
+
+from .test_images import BAD, COLOURS as PIXELS, encoded, header_only, transparent
+
+widgets = importlib.import_module("helpers.widgets")
+ROOT = Path(__file__).parents[1]
+REFUSED = {name: (data, words) for name, (data, words) in BAD.items() if isinstance(data, bytes)}
+REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "at most 50 million|could not be read")
+REFUSED["31 MB"] = (bytes(31_000_000), "at most 30 MB")
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+FRAMES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+TAKEN = {
+    "CMYK": encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"),
+    "16 bits": encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)),
+    "palette with transparency": encoded(transparent("P")),
+    "rotated": encoded(Image.fromarray(PIXELS), "JPEG", exif=EXIF),
+    "animated": encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+}
+
+
+@pytest.fixture(scope="module")
+def asked(embedded):
+    return Explorer(embedded, sample("coffee"))
+
+
+@pytest.fixture
+def view(embedded):
+    return widgets.ExplorerView(embedded)
+
+
+def as_upload(content, name="photo.png"):
+    """What FileUpload.value is in the ipywidgets at hand."""
+    if int(widgets.w.__version__.split(".")[0]) == 7:
+        return {name: {"metadata": {"name": name}, "content": content}}
+    return ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime.datetime.now(datetime.timezone.utc)},)
+
+
+@pytest.mark.parametrize("c", [0, 40])
+def test_maps_are_those_of_the_methods(embedded, asked, c):
+    network, x = embedded.network, asked.x
+    close = {"rtol": 1e-3, "atol": 1e-5}
+    for layer in (30, 29, 16, -1):
+        want = resize_maps(grad_cam(network, x, c, layer).maps, x.shape[-2:])[0]
+        torch.testing.assert_close(asked.map(c, "Grad-CAM", layer), want, **close)
+    for name, rule in zip(("gradient", "Deconvnet", "guided backpropagation"), METHODS):
+        torch.testing.assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
+    torch.testing.assert_close(asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close)
+    assert asked.passes == 1
+
+
+def test_top_classes_are_the_models(embedded, asked):
+    assert [(name, pytest.approx(p, abs=1e-5)) for _, name, p in asked.top] == embedded.top(asked.x)[0]
+
+
+@pytest.mark.parametrize("method", CHOICES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_pictures_lie_between_photo_and_map(asked, method, scale):
+    args = {"c": asked.top[0][0], "method": method, "scale": scale}
+    photo, half, full = (asked.picture(**args, strength=s) for s in (0, 0.5, 1))
+    np.testing.assert_allclose(photo, asked.seen)
+    np.testing.assert_allclose(half, (photo + full) / 2, atol=1e-9)
+    assert full.min() >= 0 and full.max() <= 1
+
+
+def test_classes_are_found_by_a_part_of_their_name(embedded, asked):
+    assert asked.find(" Espresso ") == embedded.class_index("espresso")
+    for words in ("", "no such thing"):
+        with pytest.raises(KeyError, match="knows no class"):
+            asked.find(words)
+
+
+def test_what_does_not_exist_is_refused(asked):
+    with pytest.raises(ValueError, match="choose one of Grad-CAM"):
+        asked.map(0, "LIME")
+    with pytest.raises(IndexError, match="no class"):
+        asked.map(10**6, "gradient")
+
+
+@pytest.mark.parametrize("data, words", REFUSED.values(), ids=REFUSED)
+def test_a_bad_upload_is_explained_and_everything_stays(view, data, words):
+    view.choose(view.state.top[2][0])
+    before = (view.c, view.state.x, view.state.top, view.pictures.value)
+    with pytest.raises(PhotoError, match=words):
+        view.state.load(data)
+    view.upload.set_trait("value", as_upload(data))
+    assert "<p" in view.message.value and len(view.message.value) > 80
+    assert (view.c, view.state.x, view.state.top, view.pictures.value) == before and view.state.passes == 1
+    view.sample.value = "coffee"
+    assert view.message.value == "" and view.state.passes == 2
+
+
+@pytest.mark.parametrize("data", TAKEN.values(), ids=TAKEN)
+def test_unusual_photos_are_taken(view, data):
+    view.upload.set_trait("value", as_upload(data))
+    assert view.message.value == "" and view.state.passes == 2
+
+
+def test_every_control_draws_again_without_a_second_pass(view):
+    for control, values in [
+        (view.layer, [29]), (view.strength, [0.3]), (view.colours, COLOURS[1:]), (view.scale, ["largest", "min-max"]), (view.method, CHOICES[1:]),
+    ]:
+        for value in values:
+            before = view.pictures.value
+            control.value = value
+            assert view.pictures.value != before, value
+    for act in (view.buttons[1].click, lambda: setattr(view.typed, "value", "school bus"), lambda: setattr(view.second, "value", view.state.top[0][0])):
+        before = view.pictures.value
+        act()
+        assert view.pictures.value != before
+    assert view.pictures.value.count("<img alt=") == 3 and view.state.passes == 1 and view.layer.disabled
+
+
+def test_an_unknown_class_is_explained(view):
+    before = view.pictures.value
+    view.typed.value = "unicorn"
+    assert "knows no class" in view.message.value and view.pictures.value == before
+
+
+def test_the_figure_is_saved_as_png(view):
+    assert view.make_file().startswith(b"\x89PNG") and 'download="explained.png"' in view.link.value
+    view.strength.value = 0.1
+    assert view.link.value == ""  # it would be the last picture's
+
+
+def test_the_stepper_shows_the_frames(embedded):
+    x = embedded.prepare(sample())
+    view = widgets.StepperView(embedded, x, 3)
+    for step, rule in ((0, "guided"), (35, "guided"), (35, "gradient"), (62, "deconvnet")):
+        view.step.value, view.rule.value = step, rule
+        assert widgets.html.escape(describe(frame(view.way, step, rule, 3))) in view.picture.value
+    view.on.click()
+    assert view.step.value == 62
+    view.back.click()
+    assert view.step.value == 61
+
+
+@pytest.mark.skipif("EXPLAIN_OTHER_WIDGETS" in os.environ, reason="this is the run under the other version")
+def test_the_same_under_the_ipywidgets_of_colab(tmp_path):
+    """All tests of this file again, with ipywidgets 7.7.1 put before the installed one."""
+    fetch = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path), "ipywidgets==7.7.1", "ipython_genutils"]
+    fetched = subprocess.run(fetch, capture_output=True, text=True, timeout=120)
+    if fetched.returncode:
+        pytest.skip(f"ipywidgets 7.7.1 could not be fetched: {fetched.stderr.strip().splitlines()[-1]}")
+    environment = {**os.environ, "EXPLAIN_OTHER_WIDGETS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    check = "import ipywidgets; assert ipywidgets.__version__ == '7.7.1', ipywidgets.__version__"
+    subprocess.run([sys.executable, "-c", check], env=environment, check=True)
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
+    result = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "passed" in result.stdout
