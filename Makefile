@@ -12,12 +12,13 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test install train clean distclean address
+.PHONY: help book test links install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
 	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
@@ -47,6 +48,9 @@ book: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+links: $(STAMP)
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 # The four runs behind the embedded weights; book/model.md shows and explains them. Each goes on where it was interrupted.
 RUN ?= training/runs
