@@ -102,6 +102,8 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
     # a panel as wide as the widest picture needs at the common height: about one area for all shapes
     aspect = max(picture.shape[1] / picture.shape[0] for picture in pictures)
     width = PANEL_INCHES * max(1.0, aspect**0.5)
+    if columns > 4:  # the page shrinks a wide row, titles too
+        width = min(width, 4 * PANEL_INCHES / columns)
     figure = _new_figure(width * columns, (width / aspect + 0.3) * rows + 0.3 * bool(note))
     with plt.rc_context(STYLE):
         axes = figure.subplots(rows, columns, squeeze=False)
