@@ -114,10 +114,17 @@ def test_badge_and_set_up_cell_name_the_repository_of_pyproject(path):
     assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text.replace("\\n", " "))) == {repository}
 
 
-@pytest.mark.parametrize("name", ["README.md", "_config.yml", "book/intro.md"])
+@pytest.mark.parametrize("name", ["README.md", "_config.yml", "book/intro.md", "book/contributing.md", "book/licences.md", "CITATION.cff"])
 def test_pages_name_the_repository_of_pyproject(name):
     assert address() in (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_no_path_of_a_machine_is_left_in_a_notebook(path):
     assert not MACHINE_PATH.search(path.read_text(encoding="utf-8"))
+
+
+def test_the_version_is_the_same_everywhere():
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    assert re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M)[1] == version
+    assert f'__version__ = "{version}"' in (ROOT / "helpers" / "__init__.py").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
