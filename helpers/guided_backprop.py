@@ -24,7 +24,7 @@ class GuidedBackprop(Deconvnet):
     @staticmethod
     def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Keep what is positive in the signal *and* was positive on the way up."""
-        return signal.clamp(min=0) * mask
+        return signal.clamp(min=0).mul_(mask)  # in place in the clamp's own copy
 
 
 class Gradient(Deconvnet):

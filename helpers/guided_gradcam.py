@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from .checks import check_classes
-from .deconvnet import one_hot
+from .deconvnet import Deconvnet, Trace, one_hot
 from .gradcam import cam_from_gradient, resize_maps
-from .guided_backprop import Gradient, GuidedBackprop, saliency
+from .guided_backprop import Gradient, GuidedBackprop
 
 
 class GuidedGradCAM(NamedTuple):
@@ -33,34 +33,83 @@ class GuidedGradCAM(NamedTuple):
 def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedGradCAM:
     """Guided Grad-CAM of one class a photo, from a single pass up.
 
-    The pass notes switches and masks. One walk down through the classifier, by the plain
-    gradient's rule, gives Grad-CAM; one walk down to the pixels, by the guided rule, gives the
-    detail; the result is their product, pixel by pixel. No autograd is used.
+    The pass notes switches and masks. A walk down through the classifier gives, by the plain
+    gradient's rule, Grad-CAM; by the guided rule, the signal that goes on to the pixels. The result
+    is the product of the two, pixel by pixel. No autograd is used, and no gradient of a parameter computed.
 
-    Parameters and errors are those of :class:`helpers.Deconvnet` and its ``from_class``.
+    ``network`` may also be a :class:`helpers.GuidedBackprop` made before, which saves looking the
+    network over at each call. Parameters and errors are otherwise those of
+    :class:`helpers.Deconvnet` and its ``from_class``.
     """
-    net = GuidedBackprop(network)
+    net = walk_of(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
-    start = one_hot(chosen, trace.scores)
-    gradient = net.down(trace, start, len(net.steps), stop=net.depth, relu_down=Gradient.relu_down)
-    cam, _ = cam_from_gradient(trace.feature_maps, gradient)
-    cam = resize_maps(cam, x.shape[-2:])
-    guided = net.down(trace, start, len(net.steps))
-    return GuidedGradCAM(cam[:, None] * guided, cam, guided, chosen, trace.scores)
+    return GuidedGradCAM(*(part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:])), chosen, trace.scores)
+
+
+def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedGradCAM:
+    """Guided Grad-CAM of K classes of every photo; they share one pass up.
+
+    ``classes`` is a list of K for all photos or an integer array ``(N, K)``. Everything returned
+    but the scores has K as its second dimension: maps ``(N, K, 3, H, W)``, cam ``(N, K, H, W)``,
+    classes ``(N, K)``. Otherwise as :func:`guided_gradcam`.
+    """
+    net = walk_of(network)
+    trace = net.up(x)
+    try:
+        chosen = torch.as_tensor(classes, device=x.device)
+    except (TypeError, ValueError) as error:  # words, uneven lists
+        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {classes!r}.") from error
+    if chosen.ndim == 1:
+        chosen = chosen.expand(len(x), -1)
+    if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
+        raise ValueError(f"Expected K classes or (N, K) of them for {len(x)} photos, got shape {tuple(chosen.shape)}.")
+    chosen = torch.stack([check_classes(column, trace.scores) for column in chosen.unbind(1)], dim=1)
+    return GuidedGradCAM(*products(net, trace, chosen, x.shape[-2:]), chosen, trace.scores)
+
+
+def walk_of(network: nn.Module) -> GuidedBackprop:
+    """The guided walk of a network, or the one given."""
+    return network if isinstance(network, GuidedBackprop) else GuidedBackprop(network)
+
+
+@torch.no_grad()
+def products(net: GuidedBackprop, trace: Trace, chosen: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Maps ``(N, K, 3, H, W)``, Grad-CAM ``(N, K, H, W)`` and guided ``(N, K, 3, H, W)`` of the classes ``(N, K)``."""
+    n, k = chosen.shape
+    start = torch.cat([one_hot(column, trace.scores)[:, None] for column in chosen.unbind(1)], dim=1)
+
+    def both(signal, mask):
+        plain, guided = signal.view(2, n, k, *signal.shape[1:])
+        mask = mask[:, None]  # a photo's mask counts for all of its classes
+        return torch.stack([Gradient.relu_down(plain, mask), net.relu_down(guided, mask)]).view(signal.shape)
+
+    # Both rules and all classes go through the classifier side by side: on the way down it takes
+    # as long to read its large weights once as to use them
+    signal = net.down(trace, start.flatten(0, 1).repeat(2, 1), len(net.steps), stop=net.depth, relu_down=both)
+    plain, signal = signal.view(2, n, k, *trace.feature_maps.shape[1:])
+    cam, _ = cam_from_gradient(trace.feature_maps.repeat_interleave(k, dim=0), plain.flatten(0, 1))
+    cam = resize_maps(cam, size).view(n, k, *size)
+    # one class after the other: from here a batch would cost memory and gain no time
+    guided = torch.stack([net.down(trace, one, net.depth) for one in signal.unbind(1)], dim=1)
+    return cam[:, :, None] * guided, cam, guided
 
 
 def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
-    """Every method's map of one class a photo, by the method's name; nothing is scaled.
+    """Every method's map of one class a photo, by the method's name, from a single pass up; nothing is scaled.
 
     "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``, signed.
     Parameters and errors as for :func:`guided_gradcam`.
     """
-    answer = guided_gradcam(network, x, classes)
+    net = walk_of(network)
+    trace = net.up(x)
+    chosen = check_classes(classes, trace.scores)
+    start = one_hot(chosen, trace.scores)
+    maps, cam, guided = (part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:]))
     return {
-        "gradient": saliency(network, x, answer.classes, "gradient"),
-        "Deconvnet": saliency(network, x, answer.classes, "deconvnet"),
-        "guided backpropagation": answer.guided,
-        "Grad-CAM": answer.cam,
-        "Guided Grad-CAM": answer.maps,
+        "gradient": net.down(trace, start, len(net.steps), relu_down=Gradient.relu_down),
+        "Deconvnet": net.down(trace, start, len(net.steps), relu_down=Deconvnet.relu_down),
+        "guided backpropagation": guided,
+        "Grad-CAM": cam,
+        "Guided Grad-CAM": maps,
     }
