@@ -1,7 +1,7 @@
 """Guided Grad-CAM by several implementations, side by side in one run.
 
     pip install -r benchmarks/requirements.txt
-    python -m benchmarks.compare                  # writes benchmarks/results.json
+    python -m benchmarks.compare                  # writes helpers/assets/benchmarks.json
 
 VGG-16 at 224 pixels with random parameters: time does not depend on what a network has learnt.
 Every contender is told the class. They take turns, round after round, so that whatever else the
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 32])
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 2, 5, 10])
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "helpers/assets/benchmarks.json")
     args = parser.parse_args()
 
     network = vgg16(args.device)
@@ -239,7 +239,7 @@ def main() -> None:
         "correlation": round(float(torch.corrcoef(torch.stack([exact.flatten(), rough.flatten()]))[0, 1]), 5),
     }
     theirs = made["captum"](x, classes)
-    report["largest difference from captum by largest value"] = float(f"{float((theirs - exact).abs().max() / exact.abs().max()):.1e}")
+    report["largest difference from captum by largest value"] = float(f"{float((theirs.detach() - exact).abs().max() / exact.abs().max()):.1e}")
 
     args.out.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))

@@ -218,7 +218,7 @@ class Deconvnet(nn.Module):
         if not (isinstance(parts[0], nn.Sequential) and isinstance(parts[1], nn.Module) and isinstance(parts[2], nn.Sequential)):
             raise ModelError(
                 f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are needed, as in "
-                "torchvision.models.vgg16. For other networks use Grad-CAM."
+                "torchvision.models.vgg16. Ask other networks by saliency_any and grad_cam_any."
             )
         layers = [*parts[0], parts[1], None, *parts[2]]
         self.steps = nn.ModuleList(Flattening() if layer is None else step_for(layer) for layer in layers)
@@ -237,7 +237,7 @@ class Deconvnet(nn.Module):
         if want.shape != got.shape or not torch.allclose(want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())):
             raise ModelError(
                 f"{type(network).__name__} computes more than its modules show (a functional ReLU such as F.relu, or "
-                "a skip connection?). Replace function calls by modules (nn.ReLU), or use Grad-CAM."
+                "a skip connection?). Replace function calls by modules (nn.ReLU), or ask it by saliency_any and grad_cam_any."
             )
 
     @staticmethod

@@ -7,7 +7,16 @@ import torch
 from captum.attr import GuidedGradCam, LayerGradCam
 from torch import nn
 
-from helpers import cam_from_gradient, grad_cam, guided_gradcam, resize_maps, saliency
+from helpers import (
+    GuidedBackprop,
+    all_maps,
+    cam_from_gradient,
+    grad_cam,
+    guided_gradcam,
+    guided_gradcam_each,
+    resize_maps,
+    saliency,
+)
 
 from .networks import for_captum, noise, torchvision_vgg
 
@@ -113,6 +122,44 @@ def test_guided_grad_cam_is_the_product_of_its_parts(embedded, photos):
     torch.testing.assert_close(result.guided, guided, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
     torch.testing.assert_close(result.scores, cam.scores, rtol=1e-4, atol=1e-4)
+
+
+def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
+    x = noise(2, 50, 61)
+    for asked in ([6, 0, 3], torch.tensor([[6, 0, 3], [1, 1, 5]])):
+        got = guided_gradcam_each(network, x, asked)
+        assert got.maps.shape == (2, 3, 3, 50, 61) and got.cam.shape == (2, 3, 50, 61) and got.classes.shape == (2, 3)
+        for k in range(3):
+            want = guided_gradcam(network, x, got.classes[:, k])
+            torch.testing.assert_close(got.maps[:, k], want.maps)
+            torch.testing.assert_close(got.cam[:, k], want.cam)
+            torch.testing.assert_close(got.guided[:, k], want.guided)
+    torch.testing.assert_close(got.scores, want.scores)
+
+
+@pytest.mark.parametrize(
+    ("classes", "error"),
+    [([], ValueError), ([[1, 2]] * 3, ValueError), (4, ValueError), ([0, 7], IndexError), ([0.5], TypeError), (["cat"], TypeError), ([[1], [1, 2]], (TypeError, ValueError))],
+)
+def test_several_classes_that_are_none_are_refused(network, classes, error):
+    with pytest.raises(error):
+        guided_gradcam_each(network, noise(2, 32), classes)
+
+
+def test_a_walk_made_before_serves_as_well(network):
+    """And follows its network: weights are shared, not copied."""
+    walk, x = GuidedBackprop(network), noise(2, 48)
+    for _ in range(2):
+        torch.testing.assert_close(guided_gradcam(walk, x).maps, guided_gradcam(network, x).maps, rtol=0, atol=0)
+        torch.nn.init.constant_(network.classifier[0].weight, 0.01)
+
+
+def test_all_maps_are_each_methods_own(embedded, photos):
+    maps, classes = all_maps(embedded.network, photos, [3, 2, 1]), [3, 2, 1]
+    torch.testing.assert_close(maps["Guided Grad-CAM"], guided_gradcam(embedded.network, photos, classes).maps)
+    torch.testing.assert_close(maps["Grad-CAM"], resize_maps(grad_cam(embedded.network, photos, classes).maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5)
+    for name, method in {"gradient": "gradient", "Deconvnet": "deconvnet", "guided backpropagation": "guided"}.items():
+        torch.testing.assert_close(maps[name], saliency(embedded.network, photos, classes, method), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (100, 57), (5, 3), (1, 1)])

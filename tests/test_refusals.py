@@ -41,7 +41,7 @@ def on_meta(name):
 
 
 ODD = {
-    "resnet18": (lambda: on_meta("resnet18"), "ResNet is not VGG-style.*use Grad-CAM"),
+    "resnet18": (lambda: on_meta("resnet18"), "ResNet is not VGG-style.*saliency_any"),
     "alexnet's overlapping pooling": (lambda: on_meta("alexnet"), "separate windows.*kernel_size=3, stride=2"),
     "unfolded batch normalisation": (lambda: on_meta("vgg11_bn"), "fold_batch_norm"),
     "dilated pooling": (lambda: small(nn.MaxPool2d(2, dilation=2)), "separate windows"),
