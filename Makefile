@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test links install train clean distclean address
+.PHONY: help book test links benchmark install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
+	@echo "make benchmark            time and memory beside other implementations (some minutes)"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
 	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
 	@echo "PYTHON=python3.12 make .. choose the Python that $(VENV) is made with"
@@ -51,6 +52,10 @@ test: $(STAMP)
 
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
+
+benchmark: $(STAMP)
+	$(BIN)/python -m pip install -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.compare
 
 # The four runs behind the embedded weights; book/model.md shows and explains them. Each goes on where it was interrupted.
 RUN ?= training/runs
