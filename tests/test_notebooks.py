@@ -12,8 +12,10 @@ SECTIONS = [
     "What you will build", "What you need to know", "Intuition", "Code and figure",
     "Check", "Exercises", "What comes next", "References",
 ]
+# what needs a running Python shows nothing on a page; tests/test_explorer.py runs it
+WIDGET_TAGS = {"skip-execution", "nbval-skip"}
 # a misspelt tag would be ignored in silence, by nbval and by the book alike
-KNOWN_TAGS = {"remove-cell", "hide-cell", "hide-input", "nbval-ignore-output"}
+KNOWN_TAGS = {"remove-cell", "hide-cell", "hide-input", "nbval-ignore-output", *WIDGET_TAGS}
 MACHINE_PATH = re.compile(r"/(?:home|root|Users|tmp|work)/")
 
 
@@ -52,10 +54,21 @@ def test_every_chapter_has_the_same_skeleton(notebook):
 
 
 def test_every_code_cell_was_run_from_top_to_bottom_without_error(notebook):
-    cells = code_cells(notebook)
+    cells = [cell for cell in code_cells(notebook) if not WIDGET_TAGS & set(cell["metadata"].get("tags", []))]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+
+
+def test_a_widget_is_left_out_by_the_book_and_by_nbval_and_says_so(notebook):
+    """A dead widget on a page, or one that nbval would compare, is a mistake."""
+    for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
+        tags = WIDGET_TAGS & set(cell["metadata"].get("tags", []))
+        assert tags in (set(), WIDGET_TAGS)
+        if tags:
+            assert not cell["outputs"] and before["cell_type"] == "markdown"
+        else:
+            assert "helpers.widgets" not in source(cell) or cell["cell_type"] == "markdown"
 
 
 def test_no_code_cell_is_longer_than_25_lines(notebook):
@@ -96,7 +109,7 @@ def test_every_section_with_code_has_something_that_is_compared(notebook):
             if section and "load_model(MODEL)" not in section:
                 assert re.search(r"assert|print\(", section), section
             section = ""
-        elif cell["cell_type"] == "code" and "remove-cell" not in cell["metadata"].get("tags", []):
+        elif cell["cell_type"] == "code" and not {"remove-cell", *WIDGET_TAGS} & set(cell["metadata"].get("tags", [])):
             section += source(cell) + "\n"
 
 
