@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test links benchmark install train clean distclean address
+.PHONY: help book test links runtime benchmark install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
+	@echo "make runtime              fetch the page's ONNX Runtime anew from npm, and check it"
 	@echo "make benchmark            time and memory beside other implementations (some minutes)"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
 	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
@@ -52,6 +53,16 @@ test: $(STAMP)
 
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
+
+# What computes on the page "Try your own photo" is in the repository, as npm has it; this brings another version.
+# After that the hashes in tests/test_live.py, the size in worker.js and OPSET in helpers/export.py want a look.
+ORT := 1.30.0
+ORT_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
+runtime:
+	@command -v npm >/dev/null || { echo "error: npm is needed for this; it comes with Node.js" >&2; exit 1; }
+	cd "$$(mktemp -d)" && npm pack --silent onnxruntime-web@$(ORT) && echo "$(ORT_SHA512)  onnxruntime-web-$(ORT).tgz" | sha512sum -c && \
+	tar xzf onnxruntime-web-$(ORT).tgz && cp package/dist/ort-wasm-simd-threaded.wasm "$(CURDIR)/book/static/live/onnxruntime/" && \
+	cp package/dist/ort.wasm.bundle.min.mjs "$(CURDIR)/book/static/live/onnxruntime/ort.wasm.bundle.min.js"
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt

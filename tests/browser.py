@@ -65,7 +65,7 @@ def page(chromium):
         if url in ANSWERS:
             kind, body = ANSWERS[url]
             return route.fulfill(content_type=kind, body=body)
-        if url.startswith(("http://localhost", "http://127.0.0.1", "data:", "blob:")):
+        if url.startswith(("http://localhost", "http://127.0.0.1", "data:", "blob:", "file:")):
             return route.continue_()
         complaints.append(f"foreign address: {url}")
         return route.abort()
@@ -95,8 +95,8 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Address of the built book, from the outputs the notebooks were committed with: nothing is run again."""
+def built(tmp_path_factory):
+    """Folder of the built book, from the outputs the notebooks were committed with: nothing is run again."""
     pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
     folder = tmp_path_factory.mktemp("book")
     for name in ("book", "notebooks"):
@@ -108,5 +108,11 @@ def site(tmp_path_factory):
     build = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
     built = subprocess.run([sys.executable, "-c", build, "build", str(folder), "--all"], capture_output=True, text=True)
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
-    with serve(folder / "_build" / "html") as address:
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def site(built):
+    """Address of the built book."""
+    with serve(built) as address:
         yield address

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from helpers import load_model, sample
 
-from .browser import chromium, page, site  # noqa: F401  (fixtures)
+from .browser import built, chromium, page, site  # noqa: F401  (fixtures)
 from .networks import narrow, torchvision_vgg
 
 

@@ -1,0 +1,204 @@
+"""A network's explanation as one ONNX graph, which runs where there is no Python: in a browser.
+
+Every other implementation needs an engine that records the way up and differentiates it. The
+explicit walk is made of plain operators both ways, so up, down and product are one feed-forward
+graph. ``onnx`` and ``onnxscript`` are needed to write it (``pip install onnx onnxscript``).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch import nn
+
+from .deconvnet import Deconvnet, Pooling
+from .errors import ModelError
+from .gradcam import cam_from_gradient, resize_maps
+from .guided_backprop import METHODS
+from .images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, SAMPLES, STD, sample
+from .models import Model
+from .plotting import HEAT
+
+#: What goes into the graph and what comes out of it, in order.
+INPUTS = ("photo", "class")
+OUTPUTS = ("scores", "explained", "grad_cam", *METHODS, "guided_grad_cam")
+#: Weights are stored in float16 if that moves no output by more than this share of its largest value.
+HALF_TOLERANCE = 1e-3
+#: The version of ONNX's operators: one that the runtime of the page knows.
+OPSET = 20
+
+
+class ScatterPooling(nn.Module):
+    """:class:`helpers.deconvnet.Pooling` with its way down written as a scatter, which ONNX has."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        super().__init__()
+        self.pool = pooling.pool
+
+    def up(self, x):
+        pooled, switches = self.pool(x)
+        return pooled, (switches, x.shape)
+
+    def down(self, signal, memory, relu_down):
+        switches, shape = memory
+        zeros = signal.new_zeros(*shape[:2], shape[2] * shape[3])
+        return zeros.scatter(2, switches.flatten(2), signal.flatten(2)).reshape(shape)
+
+
+class Explanation(nn.Module):
+    """One pass up and every method's way down, as a module without state, checks or autograd.
+
+    Parameters are shared with ``network`` (VGG-style, see :class:`helpers.Deconvnet`, whose
+    errors it raises), which is not changed.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        net = Deconvnet(network)
+        self.steps = nn.ModuleList(ScatterPooling(step) if isinstance(step, Pooling) else step for step in net.steps)
+        self.depth = net.depth
+
+    def forward(self, photo: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Explain one class a photo.
+
+        ``photo``: normalised ``(N, 3, H, W)``, float. ``wanted``: int64 ``(N,)``, a class, or -1
+        for the photo's top class. Returns, in the order of :data:`OUTPUTS`: scores ``(N, classes)``;
+        the classes explained ``(N,)``; Grad-CAM ``(N, H, W)``, >= 0; the walk down under each rule
+        of :data:`helpers.METHODS`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
+        Nothing is scaled.
+        """
+        here, memory = photo, []
+        for step in self.steps:
+            here, noted = step.up(here)
+            memory.append(noted)
+            if len(memory) == self.depth:
+                feature_maps = here
+        explained = torch.where(wanted < 0, here.argmax(dim=1), wanted)
+        start = (torch.arange(here.shape[1], device=here.device) == explained[:, None]).to(here.dtype)
+        signals = {name: self._down(memory, start, len(self.steps), self.depth, method) for name, method in METHODS.items()}
+        cam, _ = cam_from_gradient(feature_maps, signals["gradient"])
+        cam = resize_maps(cam, photo.shape[-2:])
+        maps = {name: self._down(memory, signals[name], self.depth, 0, method) for name, method in METHODS.items()}
+        return here, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
+
+    def _down(self, memory, signal, start, stop, method):
+        for step, noted in zip(reversed(self.steps[stop:start]), reversed(memory[stop:start])):
+            signal = step.down(signal, noted, method.relu_down)
+        return signal
+
+
+def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
+    """Write the explanation of a VGG-style network as one ONNX file.
+
+    The graph takes one photo: :data:`INPUTS` ``photo`` float32 ``(1, 3, size, size)`` and ``class``
+    int64 ``(1,)``, -1 for the top class; its :data:`OUTPUTS` are those of :meth:`Explanation.forward`.
+    A weight is stored once, for the convolution and its transposed convolution, in float16 if no
+    output moves by more than :data:`HALF_TOLERANCE` of its largest value; the arithmetic is float32.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On any device, of any dtype; a float32 copy of it is exported.
+    path : str or Path
+        The file to write.
+    size : int
+        Side of the photo in pixels, >= 32.
+
+    Returns
+    -------
+    dict
+        ``{"bytes": size of the file, "dtype": "float16" or "float32", "error": largest move of an output by rounding}``.
+
+    Raises
+    ------
+    ModelError
+        As :class:`helpers.Deconvnet`; also if ``onnx`` or ``onnxscript`` is missing.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (what torch.onnx.export writes the graph with)
+    except ImportError as error:
+        raise ModelError(f"{error.name} is needed to write ONNX: pip install onnx onnxscript") from error
+    network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
+    photo, wanted = _probe(size), torch.tensor([-1])
+    error = _rounding_error(network, photo, wanted)
+    made = torch.onnx.export(
+        Explanation(network).eval(), (photo, wanted), dynamo=True, opset_version=OPSET,
+        input_names=list(INPUTS), output_names=list(OUTPUTS), verbose=False,
+    ).model_proto  # fmt: skip
+    _pack(made.graph, half=error <= HALF_TOLERANCE)
+    onnx.checker.check_model(made, full_check=True)
+    path = Path(path)
+    path.write_bytes(made.SerializeToString(deterministic=True))
+    return {"bytes": path.stat().st_size, "dtype": "float16" if error <= HALF_TOLERANCE else "float32", "error": error}
+
+
+def _probe(size: int) -> torch.Tensor:
+    return torch.linspace(-2, 2, 3 * size * size).sin().reshape(1, 3, size, size)
+
+
+@torch.no_grad()
+def _rounding_error(network: nn.Module, photo: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Largest change of an output when the weights are rounded to float16, by the output's largest value."""
+    exact = Explanation(network)(photo, wanted)
+    rounded = Explanation(copy.deepcopy(network).half().float())(photo, exact[1])
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in zip(exact, rounded) if a.is_floating_point())
+
+
+def _pack(graph, half: bool) -> None:
+    """Make the file small: canvases of zeros become an operator that makes them, weights become float16, notes on
+    where in the source each operator comes from go."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    made = []
+    for stored in list(graph.initializer):
+        values = numpy_helper.to_array(stored)
+        if values.dtype != np.float32 or values.size < 64:
+            continue
+        if not values.any():
+            source = numpy_helper.from_array(np.array(values.shape), f"{stored.name}.shape")
+            made.append(helper.make_node("ConstantOfShape", [source.name], [stored.name]))
+        elif half:
+            source = numpy_helper.from_array(values.astype(np.float16), f"{stored.name}.float16")
+            made.append(helper.make_node("Cast", [source.name], [stored.name], to=TensorProto.FLOAT))
+        else:
+            continue
+        graph.initializer.remove(stored)
+        graph.initializer.append(source)
+    nodes = [*made, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for part in [graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]:
+        del part.metadata_props[:]
+
+
+def export_page(model: Model, folder: str | Path) -> None:
+    """Everything that the page "Try your own photo" asks its server for, beside its own code.
+
+    ``model.onnx``; ``model.json`` with names of the classes, the preprocessing, the limits for photos
+    and the colours; the sample photos, lossless.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = export_onnx(model.network, folder / "model.onnx", model.input_size)
+    facts = {
+        "bytes": stored["bytes"],
+        "classNames": model.class_names,
+        "resize": model.preprocess.resize,
+        "crop": model.preprocess.crop,
+        "mean": MEAN,
+        "std": STD,
+        "mostPixels": MOST_PIXELS,
+        "fewestPixelsASide": FEWEST_PIXELS_A_SIDE,
+        # as helpers.plotting.heat_map looks them up
+        "heat": np.rint(matplotlib.colormaps[HEAT](np.linspace(0, 1, 256))[:, :3] * 255).astype(int).ravel().tolist(),
+        "samples": SAMPLES,
+    }
+    (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
+    for name in SAMPLES:
+        sample(name).save(folder / f"{name}.webp", lossless=True, exact=True)
