@@ -1,0 +1,31 @@
+"""Sphinx: what the site needs beyond what stands in the repository, and what it does not need."""
+
+import shutil
+from pathlib import Path
+
+from helpers import load_model
+from helpers.export import export_page
+
+
+def write_live_assets(app) -> None:
+    """Before the build: what the page "Try your own photo" loads, into _build/live.
+
+    It is made once; `make book` empties _build when the helpers or the weights change.
+    """
+    folder = Path(app.outdir).parent / "live"
+    if not (folder / "live" / "model.json").exists():  # written last
+        shutil.rmtree(folder, ignore_errors=True)
+        export_page(load_model("embedded", device="cpu"), folder / "live")
+    app.config.html_static_path.append(str(folder))
+
+
+def drop_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Thebe, which jupyter-book always adds and this book does not use, declares its constants twice: an error on every page."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [s for s in scripts if "thebe" not in str(getattr(s, "filename", s) or getattr(s, "attributes", {}).get("body", ""))]
+
+
+def setup(app):
+    app.connect("builder-inited", write_live_assets)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
