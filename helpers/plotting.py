@@ -7,6 +7,7 @@ pixel, without a scale of matplotlib's own.
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -20,6 +21,8 @@ HEAT = "jet"  # as in the paper and the original post
 #: Tables of colours that keep their order in grey and for colour-blind readers: for maps >= 0, and for signed ones.
 SAFE = {"amount": "cividis", "signed": "PuOr"}
 PANEL_INCHES = 2.7
+PAGE_INCHES = 7.4  # a wider figure would be shrunk by the page, words and all
+NOTE_POINTS = 8.5
 #: A colour, a mark and a line for each method and baseline: Okabe and Ito's palette, safe for colour-blind readers.
 LINES = {
     "gradient": ("#E69F00", "o", "-"),
@@ -47,7 +50,15 @@ STYLE = {
 def _new_figure(width: float, height: float) -> Figure:
     # Made outside `rc_context`: the first figure of a session starts the notebook's backend, and
     # the context, on leaving, would undo the interactive mode that this switches on.
-    return plt.figure(figsize=(width, height), dpi=110, facecolor="white", layout="constrained")
+    return plt.figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
+
+
+def _note(figure: Figure, words: str) -> None:
+    if words:
+        letters = int(figure.get_figwidth() * 72 / (0.53 * NOTE_POINTS))  # a letter is about half as wide as high
+        lines = -(-len(words) // letters)
+        # lines of about one length; a last one of one word looks lost
+        figure.supxlabel(textwrap.fill(words, min(letters, len(words) // lines + 8)), fontsize=NOTE_POINTS)
 
 
 def check_picture(picture: np.ndarray) -> np.ndarray:
@@ -101,9 +112,10 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
     rows = -(-len(pictures) // columns)
     # a panel as wide as the widest picture needs at the common height: about one area for all shapes
     aspect = max(picture.shape[1] / picture.shape[0] for picture in pictures)
-    width = PANEL_INCHES * max(1.0, aspect**0.5)
-    if columns > 4:  # the page shrinks a wide row, titles too
-        width = min(width, 4 * PANEL_INCHES / columns)
+    width = min(PANEL_INCHES * max(1.0, aspect**0.5), PAGE_INCHES / columns)
+    # long titles are set smaller, not into each other
+    longest = max(len(line) for title in titles for line in title.split("\n")) or 1
+    size = max(6.0, min(10.0, width * 72 / (0.6 * longest)))
     figure = _new_figure(width * columns, (width / aspect + 0.3) * rows + 0.3 * bool(note))
     with plt.rc_context(STYLE):
         axes = figure.subplots(rows, columns, squeeze=False)
@@ -111,9 +123,8 @@ def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = 
             axis.axis("off")
         for axis, picture, title in zip(axes.flat, pictures, titles):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set_title(title)
-        if note:
-            figure.supxlabel(note, fontsize=8.5)
+            axis.set_title(title, fontsize=size)
+        _note(figure, note)
     return figure
 
 
@@ -143,7 +154,7 @@ def show_curves(
     if len(panels) != len(titles) or len(panels) == 0:
         raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
     words = isinstance(places[0], str)
-    figure = _new_figure(max(6.0, 4.9 * len(panels)), 4.2 + 0.6 * words)
+    figure = _new_figure(6.0 if len(panels) == 1 else PAGE_INCHES, 4.2 + 0.6 * words)
     with plt.rc_context(STYLE):
         axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for axis, curves, title in zip(axes, panels, titles):
@@ -159,9 +170,8 @@ def show_curves(
             if words:
                 axis.set_xticks(range(len(places)), places, rotation=90)
         axes[0].set_ylabel(ylabel)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5 if len(panels) > 1 else 3, frameon=False)
-        if note:
-            figure.supxlabel(note, fontsize=8.5)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4 if len(panels) > 1 else 3, frameon=False)
+        _note(figure, note)
     return figure
 
 
@@ -176,7 +186,7 @@ def show_bars(
     if len(panels) != len(titles) or len(panels) == 0:
         raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
     names = list(panels[0])
-    figure = _new_figure(1.5 + 3.9 * len(panels), 0.36 * len(names) + 1.2)
+    figure = _new_figure(min(1.5 + 3.9 * len(panels), PAGE_INCHES), 0.36 * len(names) + 1.2)
     with plt.rc_context(STYLE):
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for i, (axis, rows, title) in enumerate(zip(axes, panels, titles)):
@@ -188,6 +198,5 @@ def show_bars(
             if chance is not None:
                 axis.axvline(chance[i], color=CONTRAST, linestyle="--", linewidth=1.4)
         axes[0].invert_yaxis()
-        if note:
-            figure.supxlabel(note, fontsize=8.5)
+        _note(figure, note)
     return figure
