@@ -8,7 +8,7 @@ from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit
 from .errors import ModelError, ModelUnavailable, PhotoError
 from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
 from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
-from .guided_gradcam import GuidedGradCAM, all_maps, guided_gradcam, guided_gradcam_each
+from .guided_gradcam import GuidedGradCAM, all_maps, guided_gradcam, guided_gradcam_each, with_bfloat16_classifier
 from .images import SAMPLES, Preprocess, load_photo, sample
 from .metrics import (
     blurred,

@@ -45,7 +45,8 @@ class RuledReLU(torch.autograd.Function):
     def backward(ctx, signal):
         """The rule, for ``f``; nothing for the three settings."""
         (mask,) = ctx.saved_tensors
-        return ctx.rule(signal, mask), None, None, None
+        # a clone: the rules work in place, and other branches of the network may share the signal
+        return ctx.rule(signal.clone(), mask), None, None, None
 
 
 def _relu(input, inplace=False):

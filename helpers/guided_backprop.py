@@ -7,6 +7,9 @@ plain gradient        ``R * (f > 0)``
 Deconvnet             ``R * (R > 0)``
 guided                ``R * (R > 0) * (f > 0)``
 ====================  ===========================
+
+All three overwrite the signal: on the way down a walk needs it once. A bool mask is multiplied as
+bytes, which PyTorch turns into floats several times as fast.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ class GuidedBackprop(Deconvnet):
 
     @staticmethod
     def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Keep what is positive in the signal *and* was positive on the way up."""
-        return signal.clamp(min=0).mul_(mask)  # in place in the clamp's own copy
+        """Keep what is positive in the signal *and* was positive on the way up; in place."""
+        return signal.clamp_(min=0).mul_(mask.view(torch.uint8))
 
 
 class Gradient(Deconvnet):
@@ -32,8 +35,8 @@ class Gradient(Deconvnet):
 
     @staticmethod
     def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Keep the signal, of either sign, where the ReLU's input was positive."""
-        return signal * mask
+        """Keep the signal, of either sign, where the ReLU's input was positive; in place."""
+        return signal.mul_(mask.view(torch.uint8))
 
 
 #: The three methods by name, in the order of the table above.

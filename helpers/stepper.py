@@ -93,7 +93,7 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
         raise ValueError(f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch.")
     here, memory, between = x, [], [x]
     for step in net.steps:
-        here, noted = step.up(here)
+        here, noted = step.up(here.clone())  # a ReLU overwrites what it is given
         memory.append(noted)
         between.append(here)
     activations = tuple(between[: net.depth + 1])

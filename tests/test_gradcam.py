@@ -16,6 +16,7 @@ from helpers import (
     guided_gradcam_each,
     resize_maps,
     saliency,
+    with_bfloat16_classifier,
 )
 
 from .networks import for_captum, noise, torchvision_vgg
@@ -179,3 +180,15 @@ def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
     maps = network.features[0](x)
     weights = (network.classifier[0].weight[0][:, None, None] * (maps[0] > 0)).mean((1, 2)) / maps[0, 0].numel()
     torch.testing.assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())
+
+
+def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions(network):
+    x, before = noise(2, 64), {name: (id(p), p.dtype) for name, p in network.named_parameters()}
+    walk, want = with_bfloat16_classifier(network), guided_gradcam(network, x, [3, 5])
+    got = guided_gradcam(walk, x, [3, 5])
+    assert got.maps.dtype == got.scores.dtype == torch.float32
+    for one, other in zip((got.maps, got.cam, got.guided, got.scores), (want.maps, want.cam, want.guided, want.scores)):
+        assert 0 < (one - other).norm() < 0.1 * other.norm()
+    assert {name: (id(p), p.dtype) for name, p in network.named_parameters()} == before
+    shared = {id(p) for p in walk.parameters()} & {id(p) for p in network.parameters()}
+    assert shared == {id(p) for p in network.features.parameters()}

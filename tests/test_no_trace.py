@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import METHODS, Deconvnet, ModelError, grad_cam, grad_cam_any, guided_gradcam, guided_gradcam_any, saliency, saliency_any
 
@@ -90,6 +91,31 @@ def test_a_network_in_training_mode_is_explained_as_in_eval_mode(network, explai
     x = noise(2, 64)
     want = explain(network, x, [3, 5])
     torch.testing.assert_close(explain(network.train(), x, [3, 5]), want, rtol=0, atol=0)
+
+
+class GradientsOfWeights(TorchDispatchMode):
+    """Counts the convolutions whose way back is asked for a gradient of weight or bias."""
+
+    backwards = of_weights = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution_backward.default:
+            self.backwards += 1
+            self.of_weights += any(args[-1][1:])  # output_mask: input, weight, bias
+        return func(*args, **(kwargs or {}))
+
+
+@every
+def test_no_gradient_of_a_parameter_is_computed(network, explain):
+    with GradientsOfWeights() as count:
+        explain(network, noise(1, 64), 3)
+    assert count.of_weights == 0
+
+
+def test_the_counter_sees_gradients_of_parameters(network):
+    with GradientsOfWeights() as count:
+        network(noise(1, 64)).sum().backward()
+    assert count.of_weights == count.backwards == 13
 
 
 @every

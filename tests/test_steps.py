@@ -111,3 +111,28 @@ def test_strongest_unit_keeps_one_activation_a_photo():
     assert (kept != 0).flatten(1).sum(1).tolist() == [1] * 4
     torch.testing.assert_close(kept.amax((1, 2, 3)), maps.amax((1, 2, 3)), rtol=0, atol=0)
     assert torch.equal(kept[kept != 0], maps[kept != 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_silent_units_are_skipped_without_a_difference(dtype, signals):
+    step = step_for(nn.Linear(11, 6).to(dtype))
+    signal = torch.randn(signals, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    signal[:, 2:4] = signal[-1] = 0  # two silent units; a silent signal
+    weight = step.linear.weight.detach()
+    for sent in (signal, torch.zeros_like(signal)):
+        got = step.down(sent, None, None)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), sent.double() @ weight.double(), rtol=1e-2, atol=1e-6 if dtype == torch.float32 else 1e-2)
+
+
+def test_only_a_relu_behind_a_convolution_works_in_place():
+    layers = [nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU()]
+    network = nn.Module()
+    network.features, network.avgpool, network.classifier = nn.Sequential(*layers), nn.Identity(), nn.Sequential(nn.ReLU(), nn.Linear(4 * 32**2, 2))
+    network.forward = lambda x: network.classifier(network.features(x).flatten(1))
+    net, x = Deconvnet(network), noise(1, 64)
+    with torch.no_grad():
+        maps = network.features(x)
+    assert [step.inplace for step in net.steps if isinstance(step, Rectifier)] == [False, True, False, False, False]
+    torch.testing.assert_close(net.up(x).feature_maps, maps)

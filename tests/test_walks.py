@@ -53,10 +53,14 @@ def test_embedded_model_equals_captum(embedded, photos, method):
     assert_same(saliency(embedded.network, photos, classes, method), captum_map(embedded.network, photos, classes, method), 1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_full_vgg16_equals_captum(full_vgg16, method):
-    x, classes = noise(2, 64, 80), [281, 967]
-    assert_same(saliency(full_vgg16, x, classes, method), captum_map(full_vgg16, x, classes, method), 1e-4)
+def test_full_vgg16_equals_captum(full_vgg16):
+    """In float64: in float32 two values of a window may lie within rounding, and the layouts in memory decide which wins."""
+    network, x, classes = full_vgg16.double(), noise(2, 64, 80, dtype=torch.float64), [281, 967]
+    try:
+        for method in METHODS:
+            assert_same(saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9)
+    finally:
+        network.float()
 
 
 def test_gradient_walk_equals_autograd(embedded, photos):

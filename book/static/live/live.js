@@ -164,7 +164,7 @@ async function download() {
     pen.drawImage(canvas, x, y + line, side, side);
   });
   pen.font = "13px system-ui, sans-serif";
-  pen.fillText(part("scales").textContent.replace(/\s+/g, " ").trim(), gap, sheet.height - 12, sheet.width - 2 * gap);
+  pen.fillText(`Grad-CAM with strength ${part("strength").value} % over the photo. ${part("scales").textContent.trim()}`, gap, sheet.height - 12, sheet.width - 2 * gap);
   const file = await new Promise((resolve) => sheet.toBlob(resolve, "image/png"));
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: "explained.png" });
   link.click();
