@@ -6,7 +6,6 @@ Only what ipywidgets 7.7.1 (Colab) and 8 both have is used. Import this module b
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 
@@ -14,25 +13,17 @@ import ipywidgets as w
 
 from . import plotting
 from .errors import PhotoError
-from .explorer import CHOICES, COLOURS, SCALES, Explorer, encode
+from .explorer import CHOICES, COLOURS, SCALES, Explorer
 from .guided_backprop import METHODS
 from .images import SAMPLES, sample
 from .models import Model
-from .stepper import describe, draw, frame, walk
-
-SIDE = 320  # height of a picture on the screen, in pixels
-
+from .panels import STYLE, Panel, board, data_address, track
+from .stepper import describe, frame, headline, panels, stops, walk
 
 def uploaded(value) -> bytes | None:
     """The bytes of the newest file in ``FileUpload.value``: in ipywidgets 7 a dict by name, in 8 a tuple of dicts."""
     files = list(value.values()) if isinstance(value, dict) else list(value)
     return bytes(files[-1]["content"]) if files else None
-
-
-def image_tag(picture, words: str, side: int = SIDE) -> str:
-    """A picture ``(H, W, 3)`` in [0, 1] as HTML, with its text alternative."""
-    data = base64.b64encode(encode(picture, side=side)).decode()
-    return f'<img alt="{html.escape(words, quote=True)}" src="data:image/png;base64,{data}" style="height:{side}px;max-width:100%">'
 
 
 class ExplorerView:
@@ -112,30 +103,28 @@ class ExplorerView:
         """The class asked for, and the one beside it, if any."""
         return [self.c] + [self.second.value] * (self.second.value is not None and self.second.value >= 0)
 
-    def panels(self) -> list[tuple]:
-        """(picture, words) of the photo and of each class, as shown."""
+    def panels(self) -> list[Panel]:
+        """The photo, and the map of each class, as shown."""
         asked = {"method": self.method.value, "layer": self.layer.value}
         look = {"strength": self.strength.value, "colours": self.colours.value, "scale": self.scale.value}
-        maps = [(self.state.picture(c, **asked, **look), self.state.describe(c, **asked)) for c in self.classes()]
-        return [(self.state.seen, "the photo, as the network sees it"), *maps]
+        maps = [(self.state.describe(c, **asked), self.state.picture(c, **asked, **look)) for c in self.classes()]
+        return [Panel(words, pictures=[(words, picture)], large=True) for words, picture in [("The photo, as the network sees it", self.state.seen), *maps]]
 
     def draw(self) -> None:
         if self._quiet:
             return
         self.layer.disabled = self.method.value != CHOICES[0]
         self.link.value = ""
-        figures = [f'<figure style="margin:4px">{image_tag(p, words)}<figcaption>{html.escape(words)}</figcaption></figure>' for p, words in self.panels()]
         note = f"Map {SCALES[self.scale.value]}. Strength {self.strength.value:.2f}: 0 is the photo, 1 the map."
-        self.pictures.value = f'<div style="display:flex;flex-wrap:wrap">{"".join(figures)}</div><p>{note}</p>'
+        self.pictures.value = f'{STYLE}<div class="player">{board(self.panels(), words=note)}</div>'
 
     def make_file(self) -> bytes:
         """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
-        pictures, titles = zip(*self.panels())
+        titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()))
         figure, file = plotting.show_row(pictures, [t.replace(" for ", "\nfor ") for t in titles], note=f"Map {SCALES[self.scale.value]}."), io.BytesIO()
         figure.savefig(file)
         plotting.plt.close(figure)
-        data = base64.b64encode(file.getvalue()).decode()
-        self.link.value = f'<a download="explained.png" href="data:image/png;base64,{data}">explained.png</a>'
+        self.link.value = f'<a download="explained.png" href="{data_address(file.getvalue())}">explained.png</a>'
         return file.getvalue()
 
 
@@ -160,8 +149,8 @@ class StepperView:
 
     def draw(self) -> None:
         shot = frame(self.way, self.step.value, self.rule.value, self.c)
-        words, picture = describe(shot), draw(shot)
-        self.picture.value = f"{image_tag(picture, words, len(picture))}<p>{html.escape(words)}</p>"
+        where = track(stops(self.way), shot.step)
+        self.picture.value = f'{STYLE}<div class="player">{where}{board(panels(shot), headline(shot), describe(shot))}</div>'
 
 
 def explorer(model: Model):
