@@ -95,9 +95,11 @@ STYLE = """<style>
 .player-controls fieldset { border: 0; padding: 0; margin: 0; min-width: 0; }
 .player-controls legend { font-size: 1em; margin: 0; font-weight: 600; }
 .player-controls fieldset label { display: inline-block; margin-right: 1em; }
-.player-controls button { min-width: 4.2em; padding: .3em .7em; font: inherit; cursor: pointer; }
-.player-controls select { font: inherit; padding: .2em; max-width: 100%; }
-.player-controls input[type=range] { width: min(20em, 44cqw); vertical-align: middle; }
+.player-controls button, .player-controls select { font: inherit; color: inherit; background: none; padding: .25em .7em; border: 1px solid #8a97a1; border-radius: 6px; cursor: pointer; max-width: 100%; }
+.player-controls button:hover, .player-controls select:hover { border-color: currentColor; }
+.player-controls option { color: #22313f; background: #fff; }
+.player-controls input { accent-color: #0b6e8f; }
+.player-controls input[type=range] { width: min(15em, 36cqw); vertical-align: middle; cursor: pointer; }
 .player-track { margin: .6em 0 .7em; }
 .player-cells { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-rows: 1em; gap: 2px; cursor: pointer; }
 .player-track i { display: block; border-radius: 2px; background: #c3ccd3; }
@@ -113,7 +115,7 @@ STYLE = """<style>
 .player-panel span { opacity: .8; }
 .player-pictures { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; aspect-ratio: 4; align-items: start; }
 .player-large .player-pictures { display: block; aspect-ratio: auto; }
-.player .player-pictures img { display: block; width: 100%; height: auto; margin: 0; border-radius: 3px; filter: none !important; }
+.player .player-pictures img { display: block; width: 100%; height: auto; margin: 0; padding: 0 !important; border: 0; border-radius: 3px; background: none !important; filter: none !important; }
 .player .player-sharp img { image-rendering: pixelated; }
 .player-tiled { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); grid-template-rows: auto auto 1fr; gap: .7em 1.2em; }
 .player-tiled .player-panel { grid-column: 1; max-width: none; }
