@@ -15,7 +15,7 @@ from . import plotting
 from .errors import PhotoError
 from .explorer import CHOICES, COLOURS, SCALES, Explorer
 from .guided_backprop import METHODS
-from .images import SAMPLES, sample
+from .images import SAMPLES, remarks, sample
 from .models import Model
 from .panels import STYLE, Panel, board, data_address, track
 from .stepper import describe, frame, headline, panels, stops, walk
@@ -45,7 +45,7 @@ class ExplorerView:
         self.message, self.pictures, self.link = w.HTML(), w.HTML(), w.HTML()
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.choose(self.state.top[i][0]))
-        self.sample.observe(lambda change: self.load(sample(change["new"])), "value")
+        self.sample.observe(lambda change: change["new"] and self.load(sample(change["new"])), "value")
         self.upload.observe(self._uploaded, "value")
         self.typed.observe(self._typed, "value")
         for control in (self.method, self.layer, self.strength, self.colours, self.scale, self.second):
@@ -63,14 +63,16 @@ class ExplorerView:
         """A sentence for the reader, in place of the last one."""
         self.message.value = f'<p role="status" style="color:{plotting.CONTRAST}">{html.escape(words)}</p>' if words else ""
 
-    def load(self, photo) -> None:
-        """Another photo; a refused one is explained and everything stays as it was."""
+    def load(self, photo) -> bool:
+        """Another photo, if it can be taken; a refused one is explained and everything stays as it was."""
         try:
             self.state.load(photo)
         except PhotoError as error:
-            return self.say(str(error))
+            self.say(str(error))
+            return False
         self.say()
         self._new_photo()
+        return True
 
     def choose(self, c: int) -> None:
         self.c = c
@@ -89,8 +91,9 @@ class ExplorerView:
 
     def _uploaded(self, change) -> None:
         content = uploaded(change["new"])
-        if content is not None:
-            self.load(content)
+        if content is not None and self.load(content):
+            self.say(" ".join(remarks(content)))
+            self.sample.value = None  # so that each sample can be chosen again
 
     def _typed(self, change) -> None:
         if change["new"].strip():

@@ -1,7 +1,7 @@
-"""A notebook by itself, as Colab opens it: an empty folder, no `helpers`, everything else installed.
+"""What a stranger has: a notebook alone in an empty folder, as Colab opens it; and a fork.
 
-The set-up cell stands unchanged. What git is told in its environment is only where the repository's
-address leads to: a local clone.
+The notebook's set-up cell stands unchanged. Git is told, through its environment, that the
+repository's address leads to a local clone.
 """
 
 import json
@@ -91,3 +91,28 @@ def test_a_notebook_runs_from_a_bare_folder_and_installs_nothing_but_the_helpers
     assert {name for name in after if after[name] != before.get(name)} == {"where-did-you-look"} and before.items() <= after.items()
     assert python.parents[1] in Path(run(python, "-c", "import helpers; print(helpers.__file__)", cwd=python.parent).strip()).parents
     assert not [output for cell in code_cells(notebook) for output in cell.outputs if output.output_type == "error"]
+
+
+def test_a_fork_changes_the_address_everywhere_by_one_command(clone):
+    if shutil.which("make") is None:
+        pytest.skip("make is missing")
+    old, new = address().removeprefix("https://github.com/"), "some-one/a.fork_2"
+    run("make", "-s", "address", f"NEW=https://github.com/{new}.git/", cwd=clone)
+    try:
+        left = subprocess.run(["git", "grep", "-IlF", "-e", old], cwd=clone, capture_output=True, text=True)
+        assert left.returncode == 1 and not left.stdout
+        tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_notebooks.py"]
+        result = subprocess.run(tests, cwd=clone, env={**os.environ, "PYTHONPATH": str(clone)}, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout[-3000:]
+        assert f'Repository = "https://github.com/{new}"' in (clone / "pyproject.toml").read_text()
+    finally:
+        run("git", "checkout", "-q", ".", cwd=clone)
+
+
+def test_what_is_no_address_is_refused(clone):
+    if shutil.which("make") is None:
+        pytest.skip("make is missing")
+    for words in ("", "some-one", "https://example.org/a/b"):
+        refused = subprocess.run(["make", "-s", "address", f"NEW={words}"], cwd=clone, capture_output=True, text=True)
+        assert refused.returncode and "error:" in refused.stderr
+    assert not run("git", "status", "--short", cwd=clone)
