@@ -109,7 +109,7 @@ STYLE = """<style>
 .player-track i[data-here] { outline: 3px solid #d1495b; outline-offset: 0; position: relative; z-index: 1; }
 .player-track p { display: flex; flex-wrap: wrap; gap: 0 1.2em; margin: .3em 0 0; font-size: .85em; }
 .player-track p i { display: inline-block; width: .8em; height: .8em; }
-.player-panels { display: flex; flex-wrap: wrap; gap: .8em; }
+.player-panels { display: flex; flex-wrap: wrap; align-items: flex-end; gap: .8em; }
 .player-panel { flex: 1 1 9em; max-width: 22em; }
 .player-panel p { margin: 0 0 .2em; font-size: .9em; line-height: 1.3; }
 .player-panel span { opacity: .8; }
@@ -117,7 +117,7 @@ STYLE = """<style>
 .player-large .player-pictures { display: block; aspect-ratio: auto; }
 .player .player-pictures img { display: block; width: 100%; height: auto; margin: 0; padding: 0 !important; border: 0; border-radius: 3px; background: none !important; filter: none !important; }
 .player .player-sharp img { image-rendering: pixelated; }
-.player-tiled { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); grid-template-rows: auto auto 1fr; gap: .7em 1.2em; }
+.player-tiled { display: grid; align-items: start; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); grid-template-rows: auto auto 1fr; gap: .7em 1.2em; }
 .player-tiled .player-panel { grid-column: 1; max-width: none; }
 .player-tiled .player-large { grid-column: 2; grid-row: 1 / span 3; }
 .player-headline { margin: 0 0 .5em; font-weight: 600; }

@@ -225,12 +225,12 @@ def describe(shot: Frame) -> str:
         return "Channels x height x width; the tiles are its channels, red, green and blue, normalised."
     if not shot.down:
         return (
-            f"{_UP.get(shot.kind, '')} Large: the strongest unit of these {shot.shape[0]} channels, back-projected "
-            f'to the photo under the rule "{shot.rule}".'
+            f"{_UP.get(shot.kind, '')} The large picture is the strongest unit of these {shot.shape[0]} channels, "
+            f'sent back to the photo under the rule "{shot.rule}".'
         )
     done = f'The rule "{shot.rule}": {RULES[shot.rule]}.' if shot.kind == "ReLU" else _DOWN.get(shot.kind, "")
-    end = f'the finished picture, under the rule "{shot.rule}"' if shot.level == 0 else "the signal so far, at each place that of its strongest channel"
-    return f"{done} Large: {end}."
+    end = f'the finished one, under the rule "{shot.rule}"' if shot.level == 0 else "the signal so far, at each place that of the strongest channel"
+    return f"{done} The large picture is {end}."
 
 
 def panels(shot: Frame) -> list[Panel]:

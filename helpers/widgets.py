@@ -32,7 +32,7 @@ class ExplorerView:
     def __init__(self, model: Model) -> None:
         self.state = Explorer(model)
         self.sample = w.Dropdown(options=SAMPLES, description="Sample")
-        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo")
+        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo", layout=w.Layout(width="auto"))
         self.buttons = [w.Button(layout=w.Layout(width="auto")) for _ in self.state.top]
         self.typed = w.Text(description="Any class", placeholder="type a name, press Enter", continuous_update=False)
         self.method = w.Dropdown(options=CHOICES, description="Method")
