@@ -101,12 +101,12 @@ STYLE = """<style>
 .player-controls input { accent-color: #0b6e8f; }
 .player-controls input[type=range] { width: min(15em, 36cqw); vertical-align: middle; cursor: pointer; }
 .player-track { margin: .6em 0 .7em; }
-.player-cells { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-rows: 1em; gap: 2px; cursor: pointer; }
+.player-cells { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-rows: 1em; gap: 2px; padding: 3px; cursor: pointer; }
 .player-track i { display: block; border-radius: 2px; background: #c3ccd3; }
 .player-track i[data-kind=ReLU] { background: #0b6e8f; }
 .player-track i[data-kind=MaxPool2d] { background: #e0a030; }
 .player-track i[data-kind=photo] { background: #7d8b96; }
-.player-track i[data-here] { outline: 3px solid #d1495b; outline-offset: 0; position: relative; z-index: 1; }
+.player-track i[data-here] { outline: 3px solid currentColor; position: relative; z-index: 1; }
 .player-track p { display: flex; flex-wrap: wrap; gap: 0 1.2em; margin: .3em 0 0; font-size: .85em; }
 .player-track p i { display: inline-block; width: .8em; height: .8em; }
 .player-panels { display: flex; flex-wrap: wrap; align-items: flex-end; gap: .8em; }

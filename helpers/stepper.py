@@ -253,7 +253,7 @@ def panels(shot: Frame) -> list[Panel]:
     if shot.layer is None:
         title, note, picture = "photo", "as the network sees it", shot.photo
     elif not shot.down:
-        title, note, picture = "strongest unit, in the photo", "grey is 0; around it the photo, faded", _in_photo(shot)
+        title, note, picture = "strongest unit, in the photo", *_in_photo(shot)
     elif shot.level:
         title, note, picture = "signal so far", "all channels; black is 0", _amount(shot.picture)
     else:
@@ -273,12 +273,13 @@ def _signed(values: torch.Tensor) -> np.ndarray:
     return scaling.signed(values, 99.5)
 
 
-def _in_photo(shot: Frame) -> np.ndarray:
+def _in_photo(shot: Frame) -> tuple[str, np.ndarray]:
     """A unit's picture in the rectangle that it reaches, and the photo, faded, around it: so one sees where it is."""
     reached = (shot.picture != 0).any(dim=0)
     if not reached.any():
-        return _signed(shot.picture)
-    (top, bottom), (left, right) = ((places[0], places[-1] + 1) for places in (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0)))
+        return "all is 0", _signed(shot.picture)
+    rows, columns = (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     shown = 0.3 * shot.photo + 0.35
-    shown[top:bottom, left:right] = _signed(shot.picture[:, top:bottom, left:right])
-    return shown
+    shown[box] = _signed(shot.picture[:, box[0], box[1]])
+    return "grey is 0" if shown[box].shape == shown.shape else "grey is 0; around it the photo, faded", shown

@@ -10,6 +10,8 @@ def test_a_page_opens_without_a_complaint(site, page, name):
     assert page.goto(f"{site}/{name}.html").ok
     assert page.locator("article h1").first.is_visible()
     page.wait_for_load_state("load")
+    # book/static/scripts/fontawesome.js takes the theme's second set of icons away; the first has to be there
+    assert page.evaluate("document.fonts.ready.then(fonts => [...fonts].some(font => /Awesome/.test(font.family) && font.status === 'loaded'))")
     assert not page.evaluate("[...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src)")
 
 
