@@ -26,6 +26,11 @@ def uploaded(value) -> bytes | None:
     return bytes(files[-1]["content"]) if files else None
 
 
+def row(*widgets) -> w.HBox:
+    """Widgets side by side, where there is room for them."""
+    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
+
+
 class ExplorerView:
     """The explorer on the screen; ``.box`` is the widget, ``.state`` the :class:`Explorer` behind it."""
 
@@ -52,9 +57,8 @@ class ExplorerView:
             control.observe(lambda _: self.draw(), "value")
         self.save.on_click(lambda _: self.make_file())
         self.box = w.VBox([
-            w.HBox([self.sample, self.upload]), w.HBox(self.buttons, layout=w.Layout(flex_flow="row wrap")),
-            w.HBox([self.typed, self.second]), w.HBox([self.method, self.layer]),
-            w.HBox([self.strength, self.colours, self.scale]), self.message, self.pictures, w.HBox([self.save, self.link]),
+            row(self.sample, self.upload), row(*self.buttons), row(self.typed, self.second), row(self.method, self.layer),
+            row(self.strength, self.colours, self.scale), self.message, self.pictures, row(self.save, self.link),
         ])
         self._quiet = False
         self._new_photo()
@@ -144,7 +148,7 @@ class StepperView:
         self.on.on_click(lambda _: self.move(1))
         for control in (self.step, self.rule):
             control.observe(lambda _: self.draw(), "value")
-        self.box = w.VBox([w.HBox([self.rule, self.step, self.back, self.on]), self.picture])
+        self.box = w.VBox([row(self.rule, self.step, self.back, self.on), self.picture])
         self.draw()
 
     def move(self, steps: int) -> None:

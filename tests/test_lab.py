@@ -22,7 +22,7 @@ EVERY_CELL = {"windowingMode": "none"}  # also those out of sight stand in the p
 
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(chromium, tmp_path):
     """Address of chapter 5 in a JupyterLab of this test's own, over a copy of the notebook."""
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
     places = {name: tmp_path / name.lower() for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
