@@ -90,7 +90,7 @@ train: $(STAMP)
 address:
 	@test -n "$(NEW)" || { echo "error: say the new address: make address NEW=https://github.com/OWNER/NAME" >&2; exit 1; }
 	@old="$$(sed -n 's|^Repository = "https://github.com/\(.*\)"|\1|p' pyproject.toml)"; \
-	new="$$(echo "$(NEW)" | sed 's|^https://github.com/||; s|\.git$$||; s|/$$||')"; \
+	new="$$(echo "$(NEW)" | sed 's|^https://github.com/||; s|/$$||; s|\.git$$||')"; \
 	echo "$$new" | grep -Eq '^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$$' || { echo "error: $(NEW) is no address such as https://github.com/OWNER/NAME" >&2; exit 1; }; \
 	git grep -lIF -e "$$old" -e "$${old%%/*}.github.io/$${old#*/}" | while read -r file; do \
 		sed -i.before "s|$$old|$$new|g; s|$${old%%/*}\.github\.io/$${old#*/}|$${new%%/*}.github.io/$${new#*/}|g" "$$file" && rm "$$file.before" && echo "$$file"; \

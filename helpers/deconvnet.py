@@ -143,7 +143,8 @@ class FullyConnected(nn.Module):
 
     def down(self, signal, memory, relu_down):
         weight, narrow = self.linear.weight, signal.to(self.linear.weight.dtype)
-        if len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64:
+        dense = len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64
+        if dense or torch.compiler.is_compiling():  # what is written down, for ONNX, has shapes that no value decides
             return (narrow @ weight).to(signal.dtype)
         # Reading the weights takes all the time. ReLUs have silenced most units: read the others' rows
         which, row = narrow.nonzero(as_tuple=True)

@@ -7,11 +7,9 @@ scale or colours works on what that pass left behind.
 from __future__ import annotations
 
 import functools
-import io
 
 import numpy as np
 import torch
-from PIL import Image
 
 from . import scaling
 from .deconvnet import one_hot
@@ -144,13 +142,3 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     cam, _ = cam_from_gradient(way.activations[cut], gradient)
     cam = resize_maps(cam, way.activations[0].shape[-2:])[0]
     return cam if method == CHOICES[0] else cam * class_map(way, c, "guided backpropagation")
-
-
-def encode(picture: np.ndarray, format: str = "PNG", side: int | None = None, **options) -> bytes:
-    """A picture ``(H, W, 3)`` in [0, 1] as a file; ``side``: enlarged (bilinear) to this height."""
-    image = Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
-    if side:
-        image = image.resize((round(image.width * side / image.height), side), Image.Resampling.BILINEAR)
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()

@@ -8,8 +8,7 @@ Deconvnet             ``R * (R > 0)``
 guided                ``R * (R > 0) * (f > 0)``
 ====================  ===========================
 
-All three overwrite the signal: on the way down a walk needs it once. A bool mask is multiplied as
-bytes, which PyTorch turns into floats several times as fast.
+All three overwrite the signal: on the way down a walk needs it once.
 """
 
 from __future__ import annotations
@@ -21,13 +20,19 @@ from .deconvnet import Deconvnet
 from .errors import ModelError
 
 
+def keep(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``signal * mask``, in place; the mask is bool and of the same shape, or broadcasts to it."""
+    # as bytes PyTorch multiplies it several times as fast; ONNX knows no such view
+    return signal.mul_(mask if torch.compiler.is_compiling() else mask.view(torch.uint8))
+
+
 class GuidedBackprop(Deconvnet):
     """As :class:`Deconvnet`, and through a ReLU only where it let something through on the way up."""
 
     @staticmethod
     def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Keep what is positive in the signal *and* was positive on the way up; in place."""
-        return signal.clamp_(min=0).mul_(mask.view(torch.uint8))
+        return keep(signal.clamp_(min=0), mask)
 
 
 class Gradient(Deconvnet):
@@ -36,7 +41,7 @@ class Gradient(Deconvnet):
     @staticmethod
     def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Keep the signal, of either sign, where the ReLU's input was positive; in place."""
-        return signal.mul_(mask.view(torch.uint8))
+        return keep(signal, mask)
 
 
 #: The three methods by name, in the order of the table above.

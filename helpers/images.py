@@ -26,6 +26,7 @@ SAMPLES = ("chelsea", "coffee", "rocket", "astronaut")
 
 MOST_PIXELS = 50_000_000
 FEWEST_PIXELS_A_SIDE = 16
+ORIENTATION = 0x0112  # of EXIF's tags
 
 Source = str | PathLike | bytes | BinaryIO | np.ndarray | Image.Image
 
@@ -83,6 +84,30 @@ def load_photo(source: Source) -> Image.Image:
         raise PhotoError(f"{name} could not be read as a picture ({error}). Is it complete? Try saving it as PNG or JPEG.") from error
 
 
+def remarks(file: bytes) -> list[str]:
+    """What :func:`load_photo` does to a file that is not simply a photo, a sentence each; decodes nothing.
+
+    For files that it takes; most of them need no remark.
+    """
+    with Image.open(io.BytesIO(file)) as picture:
+        mode = picture.mode
+        return [
+            words
+            for holds, words in [
+                (getattr(picture, "is_animated", False), "It is animated: its first frame was taken."),
+                (picture.getexif().get(ORIENTATION, 1) != 1, "It was turned upright, as its EXIF data ask for."),
+                (_transparent(picture), "What is transparent was laid on white."),
+                (mode.startswith("I"), "Its 16 bits a pixel were scaled to 8."),
+                (mode in ("CMYK", "YCbCr", "LAB", "HSV"), f"Its colours were converted from {mode} to RGB."),
+            ]
+            if holds
+        ]
+
+
+def _transparent(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
+
+
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise PhotoError(f"An array of shape {array.shape} is no picture: expected (H, W), (H, W, 3) or (H, W, 4).")
@@ -108,7 +133,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip, not scale
         picture = _from_array(np.asarray(picture).clip(0, 65535).astype(np.uint16))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if _transparent(picture):
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("RGB")

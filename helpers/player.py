@@ -1,8 +1,8 @@
 """Pictures to step through on a page without a kernel: HTML and a few lines of script, all in one piece.
 
 Nothing is fetched. Every control is one of HTML's own (a slider, a list, buttons), so it works by
-keyboard; each picture has its text alternative, also read out when it changes, and stands as the
-caption below. Without JavaScript the first picture is shown.
+keyboard; each picture has its text alternative, and what has changed is read out once the reader
+rests. Without JavaScript the first pictures are shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .explorer import encode
+from .panels import STYLE, Panel, board, light, track
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,30 @@ class Control:
     label : what it is called.
     options : its values in words.
     kind : "slider" (with Back and On beside it), "buttons" or "list".
+    start : number of the option chosen at first.
+    stops : for a slider, a place on its map for each option; see :func:`helpers.panels.track`.
     """
 
     label: str
     options: Sequence[str]
     kind: str = "list"
     start: int = 0
+    stops: Sequence[tuple[int, int, str]] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("slider", "buttons", "list"):
             raise ValueError(f'kind is "slider", "buttons" or "list", not {self.kind!r}.')
 
 
-def player(name: str, title: str, controls: Sequence[Control], shot: Callable[..., tuple[np.ndarray, str]], quality: int = 60) -> str:
+class _Store(dict):
+    """Numbers for things, the same thing once, in the order of their coming."""
+
+    def __missing__(self, thing):
+        self[thing] = len(self)
+        return self[thing]
+
+
+def player(name: str, title: str, controls: Sequence[Control], shot: Callable[..., tuple[str, str, Sequence[Panel]]], quality: int = 80) -> str:
     """HTML of a player.
 
     Parameters
@@ -50,32 +61,35 @@ def player(name: str, title: str, controls: Sequence[Control], shot: Callable[..
     controls : sequence of Control
         What can be chosen.
     shot : callable
-        Called with one index a control; gives the picture ``(H, W, 3)`` in [0, 1] and its text.
-        Called for all combinations, here and now.
+        Called with one index a control; gives a headline, a text, and as many :class:`Panel` each
+        time. Called for all combinations, here and now.
     quality : int
-        Of WebP, 0 to 100. Every picture is part of the page: look at its weight.
+        Of WebP, 0 to 100, for pictures that are smaller with loss. The same picture is kept once.
     """
-    pictures, words, known = [], [], {}
-    for choice in itertools.product(*(range(len(control.options)) for control in controls)):
-        picture, text = shot(*choice)
-        data = base64.b64encode(encode(picture, "WEBP", quality=quality, method=5)).decode()
-        # the same picture under two choices is kept once
-        pictures.append(known.setdefault(data, len(known)))
-        words.append(text)
-    height, width = picture.shape[:2]
     sizes = [len(control.options) for control in controls]
-    first = 0
-    for control, size in zip(controls, sizes):
-        first = first * size + control.start
-    data = list(known)
+    pixels, pictures, texts, shots = {}, _Store(), _Store(), []
+
+    def number(picture: np.ndarray) -> int:
+        key = (picture.shape, picture.tobytes())
+        if key not in pixels:  # encoding takes most of the time
+            pixels[key] = pictures[base64.b64encode(light(picture, quality)).decode()]
+        return pixels[key]
+
+    for choice in itertools.product(*map(range, sizes)):
+        headline, words, panels = shot(*choice)
+        shown = [[texts[p.title], texts[p.note], int(p.sharp), [[number(picture), texts[alt]] for alt, picture in p.pictures]] for p in panels]
+        shots.append([texts[headline], texts[words], shown])
+    headline, words, panels = shot(*(control.start for control in controls))
+    first = board(panels, headline, words, file=lambda picture: light(picture, quality))
     # "</" would end the script early
-    packed = json.dumps({"sizes": sizes, "shots": pictures, "words": words, "pictures": data}, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    packed = json.dumps({"sizes": sizes, "shots": shots, "texts": list(texts), "pictures": list(pictures)}, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     parts = "".join(_control(name, i, control) for i, control in enumerate(controls))
-    text = html.escape(words[first], quote=True)
-    return f"""<div class="player" id="{name}" role="group" aria-label="{html.escape(title, quote=True)}" style="max-width:{max(width, 420)}px">
-<div style="display:flex;flex-wrap:wrap;gap:.4em 1em;align-items:center;margin:.4em 0">{parts}</div>
-<img alt="{text}" width="{width}" height="{height}" style="max-width:100%;height:auto;background:#fff" src="data:image/webp;base64,{data[pictures[first]]}">
-<p class="player-words" aria-live="polite" style="min-height:4.5em">{text}</p>
+    maps = "".join(f'<div data-map="{i}">{track(control.stops, control.start)}</div>' for i, control in enumerate(controls) if control.stops)
+    return f"""{STYLE}
+<div class="player" id="{name}" role="group" aria-label="{html.escape(title, quote=True)}">
+<div class="player-controls">{parts}</div>
+{maps}{first}
+<p class="player-said" role="status"></p>
 <script type="application/json">{packed}</script>
 <script>{_SCRIPT.replace("NAME", name)}</script>
 </div>"""
@@ -87,38 +101,57 @@ def _control(name: str, i: int, control: Control) -> str:
         last = len(options) - 1
         return (
             f'<button type="button" data-move="-1" data-of="{i}">Back</button>'
-            f'<label>{label} <input type="range" data-control="{i}" min="0" max="{last}" value="{control.start}" style="width:14em;max-width:50vw"></label>'
+            f'<label>{label} <input type="range" data-control="{i}" min="0" max="{last}" value="{control.start}" autocomplete="off"></label>'
             f'<button type="button" data-move="1" data-of="{i}">On</button>'
         )
     if control.kind == "buttons":
         radios = "".join(
-            f'<label style="margin-right:.8em"><input type="radio" name="{name}-{i}" data-control="{i}" value="{j}"{" checked" * (j == control.start)}> {option}</label>'
+            f'<label><input type="radio" name="{name}-{i}" data-control="{i}" value="{j}"{" checked" * (j == control.start)} autocomplete="off"> {option}</label>'
             for j, option in enumerate(options)
         )
-        return f'<fieldset style="border:0;padding:0;margin:0"><legend style="font-size:1em;margin:0">{label}</legend>{radios}</fieldset>'
+        return f"<fieldset><legend>{label}</legend>{radios}</fieldset>"
     choices = "".join(f'<option value="{j}"{" selected" * (j == control.start)}>{option}</option>' for j, option in enumerate(options))
     return f'<label>{label} <select data-control="{i}" autocomplete="off">{choices}</select></label>'
 
 
 _SCRIPT = """(function () {
-  const box = document.getElementById("NAME");
-  const data = JSON.parse(box.querySelector("script[type='application/json']").textContent);
-  const picture = box.querySelector("img"), words = box.querySelector(".player-words");
+  const box = document.getElementById("NAME"), find = what => box.querySelector(what), all = what => [...box.querySelectorAll(what)];
+  const data = JSON.parse(find("script[type='application/json']").textContent);
   const value = i => {
-    const all = [...box.querySelectorAll(`[data-control="${i}"]`)];
-    return Number((all.find(one => one.checked) || all[0]).value);
+    const controls = all(`[data-control="${i}"]`);
+    return Number((controls.find(one => one.checked) || controls[0]).value);
   };
-  function show() {
-    const shot = data.sizes.reduce((at, size, i) => at * size + value(i), 0);
-    picture.src = "data:image/webp;base64," + data.pictures[data.shots[shot]];
-    picture.alt = words.textContent = data.words[shot];
-    box.querySelectorAll("input[type=range]").forEach(one => one.setAttribute("aria-valuetext", data.words[shot].split(":")[0]));
+  let rest;
+  function show(event) {
+    const [headline, words, panels] = data.shots[data.sizes.reduce((at, size, i) => at * size + value(i), 0)];
+    all(".player-panel").forEach((panel, i) => {
+      const [title, note, sharp, pictures] = panels[i], row = panel.querySelector(".player-pictures");
+      panel.querySelector("b").textContent = data.texts[title];
+      panel.querySelector("span").textContent = data.texts[note];
+      row.classList.toggle("player-sharp", sharp);
+      while (row.children.length > pictures.length) row.lastChild.remove();
+      pictures.forEach(([picture, alt], j) => {
+        const image = row.children[j] || row.appendChild(new Image());
+        image.src = "data:image/webp;base64," + data.pictures[picture];
+        image.alt = data.texts[alt];
+      });
+    });
+    find(".player-headline").textContent = data.texts[headline];
+    find(".player-words").textContent = data.texts[words];
+    all("input[type=range]").forEach(slider => slider.setAttribute("aria-valuetext", data.texts[headline]));
+    all("[data-map]").forEach(map => map.querySelectorAll(".player-cells i").forEach((cell, i) => cell.toggleAttribute("data-here", i === value(map.dataset.map))));
+    clearTimeout(rest);  // a screen reader hears of the last of many changes only
+    if (event) rest = setTimeout(() => { find(".player-said").textContent = data.texts[headline] + " " + data.texts[words]; }, 700);
+  }
+  function move(i, to) {
+    find(`[data-control="${i}"]`).value = to;
+    show(true);
   }
   box.addEventListener("input", show);
-  box.querySelectorAll("[data-move]").forEach(button => button.addEventListener("click", () => {
-    const slider = box.querySelector(`[data-control="${button.dataset.of}"]`);
-    slider.value = Number(slider.value) + Number(button.dataset.move);
-    show();
+  all("[data-move]").forEach(button => button.addEventListener("click", () => move(button.dataset.of, value(button.dataset.of) + Number(button.dataset.move))));
+  all("[data-map]").forEach(map => map.addEventListener("click", event => {
+    const cell = event.target.closest(".player-cells i");
+    if (cell) move(map.dataset.map, [...cell.parentNode.children].indexOf(cell));
   }));
   show();
 })();"""

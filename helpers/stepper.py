@@ -7,12 +7,11 @@ step and the rule for the ReLU; the widget and the page's player only choose and
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from . import scaling
@@ -20,20 +19,24 @@ from .checks import check_photos
 from .deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
 from .errors import ModelError
 from .guided_backprop import METHODS
+from .images import Preprocess
+from .panels import Panel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Walk:
     """A photo's way up, with what stands between all layers of ``features``.
 
     net : the two-way network.
     trace : as :meth:`Deconvnet.up` gives it.
     activations : D + 1 tensors ``(1, C, h, w)``; number k is the output of layer k - 1, number 0 the photo.
+    photo : ``(H, W, 3)`` in [0, 1], as the network sees it.
     """
 
     net: Deconvnet
     trace: Trace
     activations: tuple[torch.Tensor, ...]
+    photo: np.ndarray
 
     @property
     def last_step(self) -> int:
@@ -60,6 +63,7 @@ class Frame:
     picture : on the way up ``(3, H, W)``, the strongest unit of this level back-projected to the photo
         (step 0: the normalised photo). On the way down the signal so far: ``(h, w)``, at each place its
         largest absolute value over all channels; in the last step ``(3, H, W)``, the finished picture.
+    photo : ``(H, W, 3)`` in [0, 1], as the network sees it.
     """
 
     step: int
@@ -75,6 +79,7 @@ class Frame:
     switches: torch.Tensor | None
     signal: torch.Tensor | None
     picture: torch.Tensor
+    photo: np.ndarray
 
 
 @torch.no_grad()
@@ -97,7 +102,7 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
         memory.append(noted)
         between.append(here)
     activations = tuple(between[: net.depth + 1])
-    return Walk(net, Trace(here, activations[-1], memory), activations)
+    return Walk(net, Trace(here, activations[-1], memory), activations, Preprocess.restore(x)[0])
 
 
 @torch.no_grad()
@@ -135,14 +140,10 @@ def frame(way: Walk, step: int, rule: str = "guided", c: int | None = None, chan
     layer = (level if down else level - 1) if step else None
     activation, signal = way.activations[level], None
     if down:
-        if c is None:
-            start, begin = strongest_unit(trace.feature_maps), depth
-        else:
-            start, begin = one_hot(c, trace.scores), len(net.steps)
-        signal = net.down(trace, start, begin, level, relu_down)
-        picture = signal[0] if level == 0 else signal[0].abs().amax(dim=0)
+        signal = _signals(way, rule, c)[level]
+        picture = signal[0].clone() if level == 0 else signal[0].abs().amax(dim=0)
     elif level == 0:
-        picture = activation[0]
+        picture = activation[0].clone()
     else:
         picture = net.down(trace, strongest_unit(activation), level, 0, relu_down)[0]
     shown = strongest_channels(activation if signal is None else signal, channels)
@@ -154,8 +155,22 @@ def frame(way: Walk, step: int, rule: str = "guided", c: int | None = None, chan
     return Frame(
         step, level, layer, "photo" if layer is None else _kind(net.steps[layer]), down, rule,
         tuple(activation.shape[1:]), tuple(shown), activation[0, shown], mask, switches,
-        None if signal is None else signal[0, shown], picture,
+        None if signal is None else signal[0, shown], picture, way.photo,
     )
+
+
+@functools.lru_cache(maxsize=len(METHODS))
+def _signals(way: Walk, rule: str, c: int | None) -> list[torch.Tensor]:
+    """The signal at every level, number 0 at the photo; kept, since a walk down is asked for step by step."""
+    net, trace, relu_down = way.net, way.trace, METHODS[rule].relu_down
+    if c is None:
+        signal = strongest_unit(trace.feature_maps)
+    else:
+        signal = net.down(trace, one_hot(c, trace.scores), len(net.steps), net.depth, relu_down)
+    signals = [signal]
+    for level in reversed(range(net.depth)):
+        signals.append(net.down(trace, signals[-1], level + 1, level, relu_down))
+    return signals[::-1]
 
 
 def strongest_channels(maps: torch.Tensor, count: int) -> list[int]:
@@ -178,70 +193,93 @@ RULES = {
     "deconvnet": "keep what is positive in the signal",
     "guided": "keep what is positive in the signal, where the input was positive",
 }
-_UNDONE = {"Conv2d": "transposed convolution, the same weight", "MaxPool2d": "unpooling: every value back to its switch"}
+_UP = {
+    "Conv2d": "Nothing has to be noted: the weights are there on the way down as well.",
+    "ReLU": "It notes its mask, of the same shape: where its input was positive.",
+    "MaxPool2d": "It notes its switches: which of the four places of each window held the largest value.",
+}
+_DOWN = {
+    "Conv2d": "A transposed convolution with the same weights sends the signal on.",
+    "MaxPool2d": "Every value goes back to its switch; the other three places of the window get zero.",
+}
+
+
+def stops(way: Walk) -> list[tuple[int, int, str]]:
+    """(row, column, kind) of every step on a map of the walk: up in row 1 from left to right, down in row 2 back again."""
+    kinds = ["photo", *(_kind(step) for step in way.net.steps[: way.net.depth])]
+    up = [(1, level + 1, kind) for level, kind in enumerate(kinds)]
+    return up + [(2, column, kind) for _, column, kind in reversed(up[1:])]
+
+
+def headline(shot: Frame) -> str:
+    """Where the walk is, in a few words, with the shape ``channels x height x width``."""
+    size = " x ".join(map(str, shot.shape))
+    if shot.layer is None:
+        return f"Step 0: the photo, {size}."
+    return f"Step {shot.step}: {'down' if shot.down else 'up'} through features[{shot.layer}], {shot.kind}, to {size}."
 
 
 def describe(shot: Frame) -> str:
-    """The frame in words: where the walk is, what happens there, and the shapes."""
-    c, h, w = shot.shape
-    size = f"{c} x {h} x {w}"
+    """What happens in the step, and what its large picture shows."""
     if shot.layer is None:
-        return f"Step 0: the photo, {size} (channels x height x width)."
+        return "Channels x height x width; the tiles are its channels, red, green and blue, normalised."
     if not shot.down:
-        noted = {"ReLU": f"It notes its mask, {size}: where its input was positive. ", "MaxPool2d": "It notes its switches: which of four was the largest. "}
         return (
-            f"Step {shot.step}, up through features[{shot.layer}], {shot.kind}: activation {size}. {noted.get(shot.kind, '')}"
-            f"Strongest channels: {', '.join(map(str, shot.channels))}. "
-            f"Right: the strongest unit back-projected to the photo, rule \"{shot.rule}\"."
+            f"{_UP.get(shot.kind, '')} The large picture is the strongest unit of these {shot.shape[0]} channels, "
+            f'sent back to the photo under the rule "{shot.rule}".'
         )
-    rule = f"rule \"{shot.rule}\": {RULES[shot.rule]}" if shot.kind == "ReLU" else _UNDONE.get(shot.kind, "undone")
-    end = "the finished picture" if shot.level == 0 else "the signal so far, its largest channel at each place"
-    return f"Step {shot.step}, down through features[{shot.layer}], {shot.kind}, {rule}. Signal {size}. Right: {end}."
+    done = f'The rule "{shot.rule}": {RULES[shot.rule]}.' if shot.kind == "ReLU" else _DOWN.get(shot.kind, "")
+    end = f'the finished one, under the rule "{shot.rule}"' if shot.level == 0 else "the signal so far, at each place that of the strongest channel"
+    return f"{done} The large picture is {end}."
 
 
-SIDE, GAP, LABEL = 72, 4, 16  # pixels: a channel's tile, between two, a line of words
+def panels(shot: Frame) -> list[Panel]:
+    """The frame as it is shown: activation, mask or switches, signal, and the picture; every map in its own size.
 
-
-def draw(shot: Frame) -> np.ndarray:
-    """The frame as one picture ``(H, W, 3)`` in [0, 1]; all frames have the same size.
-
-    Left, one row each: activations, divided by the level's largest of those shown, black is 0
-    (step 0: signed); mask or switches, white is kept; signal, signed, grey is 0. Right: the picture,
-    ``(h, w)`` divided by its largest value, ``(3, H, W)`` signed, by its 99.5th percentile.
+    Each map is divided by the 99.5th percentile of its own absolute values, the rest clipped. Grey is 0
+    where there are negative values, black is 0 elsewhere; of masks and switches white is True.
     """
-    line = LABEL + SIDE + GAP
-    board = Image.new("RGB", (4 * (SIDE + GAP) + 3 * line, 3 * line), "white")
-    pen, font = ImageDraw.Draw(board), ImageFont.load_default(12)
-    # convolutions give both signs; grey is zero wherever a negative value can be
-    grey = scaling.signed if bool((shot.activation < 0).any()) else scaling.by_max
+    signed = bool((shot.activation < 0).any())
     noted, name = (shot.mask, "mask") if shot.mask is not None else (shot.switches, "switches")
-    rows = [
-        ("activation, grey is 0" if grey is scaling.signed else "activation, black is 0", shot.activation, grey),
-        ("mask, switches: none here" if noted is None else f"{name}, white is kept", noted, lambda m: m.double().cpu().numpy()),
-        ("signal: not yet" if shot.signal is None else "signal, grey is 0", shot.signal, scaling.signed),
-    ]
-    for i, (words, maps, scale) in enumerate(rows):
-        pen.text((0, i * line), words, fill="#22313f", font=font)
-        if maps is not None:
-            for j, tile in enumerate(_tiles(maps, scale)[:4]):
-                board.paste(_picture(tile, SIDE), (j * (SIDE + GAP), i * line + LABEL))
-    left, side = 4 * (SIDE + GAP), 3 * line - LABEL - GAP
-    flat = shot.picture.ndim == 2
-    words = "the signal so far, black is 0" if flat else "the photo" if shot.layer is None else "back in the photo, grey is 0"
-    pen.text((left, 0), words, fill="#22313f", font=font)
-    board.paste(_picture(scaling.by_max(shot.picture) if flat else scaling.signed(shot.picture, 99.5), side), (left, LABEL))
-    return np.asarray(board) / 255
+    rows = [_row("activation", "grey is 0" if signed else "black is 0", shot, shot.activation, _signed if signed else _amount)]
+    if noted is None:
+        rows.append(Panel("mask or switches", f"a {shot.kind} has none"))
+    else:
+        rows.append(_row(name, "white is kept", shot, noted, lambda m: m.double().cpu().numpy()))
+    if shot.signal is None:
+        rows.append(Panel("signal", "only on the way down"))
+    else:
+        rows.append(_row("signal", "grey is 0", shot, shot.signal, _signed))
+    if shot.layer is None:
+        title, note, picture = "photo", "as the network sees it", shot.photo
+    elif not shot.down:
+        title, note, picture = "strongest unit, in the photo", *_in_photo(shot)
+    elif shot.level:
+        title, note, picture = "signal so far", "all channels; black is 0", _amount(shot.picture)
+    else:
+        title, note, picture = "finished picture", "grey is 0", _signed(shot.picture)
+    return [*rows, Panel(title, note, [(f"{title}, {note}. {headline(shot)}", picture)], large=True)]
 
 
-def _tiles(maps: torch.Tensor, scale) -> list[np.ndarray]:
-    """Maps ``(K, h, w)`` scaled together, so that they can be compared."""
-    k, h, w = maps.shape
-    return list(scale(maps.reshape(k * h, w)).reshape(k, h, w))
+def _row(title: str, note: str, shot: Frame, maps: torch.Tensor, scale) -> Panel:
+    return Panel(title, note, [(f"{title} of channel {channel}", scale(tile)) for channel, tile in zip(shot.channels, maps)])
 
 
-def _picture(values: np.ndarray, side: int) -> Image.Image:
-    """At most ``side`` pixels high and wide, pixel edges sharp when enlarged."""
-    picture = Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
-    factor = side / max(picture.size)
-    size = [max(1, math.floor(n * factor)) for n in picture.size]
-    return picture.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
+def _amount(values: torch.Tensor) -> np.ndarray:
+    return scaling.strength(values, 99.5)
+
+
+def _signed(values: torch.Tensor) -> np.ndarray:
+    return scaling.signed(values, 99.5)
+
+
+def _in_photo(shot: Frame) -> tuple[str, np.ndarray]:
+    """A unit's picture in the rectangle that it reaches, and the photo, faded, around it: so one sees where it is."""
+    reached = (shot.picture != 0).any(dim=0)
+    if not reached.any():
+        return "all is 0", _signed(shot.picture)
+    rows, columns = (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    shown = 0.3 * shot.photo + 0.35
+    shown[box] = _signed(shot.picture[:, box[0], box[1]])
+    return "grey is 0" if shown[box].shape == shown.shape else "grey is 0; around it the photo, faded", shown

@@ -6,7 +6,6 @@ Only what ipywidgets 7.7.1 (Colab) and 8 both have is used. Import this module b
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 
@@ -14,14 +13,12 @@ import ipywidgets as w
 
 from . import plotting
 from .errors import PhotoError
-from .explorer import CHOICES, COLOURS, SCALES, Explorer, encode
+from .explorer import CHOICES, COLOURS, SCALES, Explorer
 from .guided_backprop import METHODS
-from .images import SAMPLES, sample
+from .images import SAMPLES, remarks, sample
 from .models import Model
-from .stepper import describe, draw, frame, walk
-
-SIDE = 320  # height of a picture on the screen, in pixels
-
+from .panels import STYLE, Panel, board, data_address, track
+from .stepper import describe, frame, headline, panels, stops, walk
 
 def uploaded(value) -> bytes | None:
     """The bytes of the newest file in ``FileUpload.value``: in ipywidgets 7 a dict by name, in 8 a tuple of dicts."""
@@ -29,10 +26,9 @@ def uploaded(value) -> bytes | None:
     return bytes(files[-1]["content"]) if files else None
 
 
-def image_tag(picture, words: str, side: int = SIDE) -> str:
-    """A picture ``(H, W, 3)`` in [0, 1] as HTML, with its text alternative."""
-    data = base64.b64encode(encode(picture, side=side)).decode()
-    return f'<img alt="{html.escape(words, quote=True)}" src="data:image/png;base64,{data}" style="height:{side}px;max-width:100%">'
+def row(*widgets) -> w.HBox:
+    """Widgets side by side, where there is room for them."""
+    return w.HBox(widgets, layout=w.Layout(flex_flow="row wrap"))
 
 
 class ExplorerView:
@@ -41,7 +37,7 @@ class ExplorerView:
     def __init__(self, model: Model) -> None:
         self.state = Explorer(model)
         self.sample = w.Dropdown(options=SAMPLES, description="Sample")
-        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo")
+        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo", layout=w.Layout(width="auto"))
         self.buttons = [w.Button(layout=w.Layout(width="auto")) for _ in self.state.top]
         self.typed = w.Text(description="Any class", placeholder="type a name, press Enter", continuous_update=False)
         self.method = w.Dropdown(options=CHOICES, description="Method")
@@ -54,16 +50,15 @@ class ExplorerView:
         self.message, self.pictures, self.link = w.HTML(), w.HTML(), w.HTML()
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.choose(self.state.top[i][0]))
-        self.sample.observe(lambda change: self.load(sample(change["new"])), "value")
+        self.sample.observe(lambda change: change["new"] and self.load(sample(change["new"])), "value")
         self.upload.observe(self._uploaded, "value")
         self.typed.observe(self._typed, "value")
         for control in (self.method, self.layer, self.strength, self.colours, self.scale, self.second):
             control.observe(lambda _: self.draw(), "value")
         self.save.on_click(lambda _: self.make_file())
         self.box = w.VBox([
-            w.HBox([self.sample, self.upload]), w.HBox(self.buttons, layout=w.Layout(flex_flow="row wrap")),
-            w.HBox([self.typed, self.second]), w.HBox([self.method, self.layer]),
-            w.HBox([self.strength, self.colours, self.scale]), self.message, self.pictures, w.HBox([self.save, self.link]),
+            row(self.sample, self.upload), row(*self.buttons), row(self.typed, self.second), row(self.method, self.layer),
+            row(self.strength, self.colours, self.scale), self.message, self.pictures, row(self.save, self.link),
         ])
         self._quiet = False
         self._new_photo()
@@ -72,14 +67,16 @@ class ExplorerView:
         """A sentence for the reader, in place of the last one."""
         self.message.value = f'<p role="status" style="color:{plotting.CONTRAST}">{html.escape(words)}</p>' if words else ""
 
-    def load(self, photo) -> None:
-        """Another photo; a refused one is explained and everything stays as it was."""
+    def load(self, photo) -> bool:
+        """Another photo, if it can be taken; a refused one is explained and everything stays as it was."""
         try:
             self.state.load(photo)
         except PhotoError as error:
-            return self.say(str(error))
+            self.say(str(error))
+            return False
         self.say()
         self._new_photo()
+        return True
 
     def choose(self, c: int) -> None:
         self.c = c
@@ -98,8 +95,9 @@ class ExplorerView:
 
     def _uploaded(self, change) -> None:
         content = uploaded(change["new"])
-        if content is not None:
-            self.load(content)
+        if content is not None and self.load(content):
+            self.say(" ".join(remarks(content)))
+            self.sample.value = None  # so that each sample can be chosen again
 
     def _typed(self, change) -> None:
         if change["new"].strip():
@@ -112,30 +110,28 @@ class ExplorerView:
         """The class asked for, and the one beside it, if any."""
         return [self.c] + [self.second.value] * (self.second.value is not None and self.second.value >= 0)
 
-    def panels(self) -> list[tuple]:
-        """(picture, words) of the photo and of each class, as shown."""
+    def panels(self) -> list[Panel]:
+        """The photo, and the map of each class, as shown."""
         asked = {"method": self.method.value, "layer": self.layer.value}
         look = {"strength": self.strength.value, "colours": self.colours.value, "scale": self.scale.value}
-        maps = [(self.state.picture(c, **asked, **look), self.state.describe(c, **asked)) for c in self.classes()]
-        return [(self.state.seen, "the photo, as the network sees it"), *maps]
+        maps = [(self.state.describe(c, **asked), self.state.picture(c, **asked, **look)) for c in self.classes()]
+        return [Panel(words, pictures=[(words, picture)], large=True) for words, picture in [("The photo, as the network sees it", self.state.seen), *maps]]
 
     def draw(self) -> None:
         if self._quiet:
             return
         self.layer.disabled = self.method.value != CHOICES[0]
         self.link.value = ""
-        figures = [f'<figure style="margin:4px">{image_tag(p, words)}<figcaption>{html.escape(words)}</figcaption></figure>' for p, words in self.panels()]
         note = f"Map {SCALES[self.scale.value]}. Strength {self.strength.value:.2f}: 0 is the photo, 1 the map."
-        self.pictures.value = f'<div style="display:flex;flex-wrap:wrap">{"".join(figures)}</div><p>{note}</p>'
+        self.pictures.value = f'{STYLE}<div class="player">{board(self.panels(), words=note)}</div>'
 
     def make_file(self) -> bytes:
         """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
-        pictures, titles = zip(*self.panels())
+        titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()))
         figure, file = plotting.show_row(pictures, [t.replace(" for ", "\nfor ") for t in titles], note=f"Map {SCALES[self.scale.value]}."), io.BytesIO()
         figure.savefig(file)
         plotting.plt.close(figure)
-        data = base64.b64encode(file.getvalue()).decode()
-        self.link.value = f'<a download="explained.png" href="data:image/png;base64,{data}">explained.png</a>'
+        self.link.value = f'<a download="explained.png" href="{data_address(file.getvalue())}">explained.png</a>'
         return file.getvalue()
 
 
@@ -152,7 +148,7 @@ class StepperView:
         self.on.on_click(lambda _: self.move(1))
         for control in (self.step, self.rule):
             control.observe(lambda _: self.draw(), "value")
-        self.box = w.VBox([w.HBox([self.rule, self.step, self.back, self.on]), self.picture])
+        self.box = w.VBox([row(self.rule, self.step, self.back, self.on), self.picture])
         self.draw()
 
     def move(self, steps: int) -> None:
@@ -160,8 +156,8 @@ class StepperView:
 
     def draw(self) -> None:
         shot = frame(self.way, self.step.value, self.rule.value, self.c)
-        words, picture = describe(shot), draw(shot)
-        self.picture.value = f"{image_tag(picture, words, len(picture))}<p>{html.escape(words)}</p>"
+        where = track(stops(self.way), shot.step)
+        self.picture.value = f'{STYLE}<div class="player">{where}{board(panels(shot), headline(shot), describe(shot))}</div>'
 
 
 def explorer(model: Model):

@@ -94,7 +94,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory):
+def built(chromium, tmp_path_factory):
     """Folder of the built book, from the outputs the notebooks were committed with: nothing is run again."""
     pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
     folder = tmp_path_factory.mktemp("book")

@@ -10,28 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from helpers import METHODS, PhotoError, grad_cam, guided_gradcam, resize_maps, saliency, sample
 from helpers.explorer import CHOICES, COLOURS, SCALES, Explorer
-from helpers.stepper import describe, frame
+from helpers.stepper import describe, frame, headline
 
 from .test_images import BAD, COLOURS as PIXELS, encoded, header_only, transparent
 
 widgets = importlib.import_module("helpers.widgets")
 ROOT = Path(__file__).parents[1]
 REFUSED = {name: (data, words) for name, (data, words) in BAD.items() if isinstance(data, bytes)}
-REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "at most 50 million|could not be read")
+REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "too many pixels; at most 50 million")
 REFUSED["31 MB"] = (bytes(31_000_000), "at most 30 MB")
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
 FRAMES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
 TAKEN = {
-    "CMYK": encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"),
-    "16 bits": encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)),
-    "palette with transparency": encoded(transparent("P")),
-    "rotated": encoded(Image.fromarray(PIXELS), "JPEG", exif=EXIF),
-    "animated": encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]),
+    "plain": (encoded(Image.fromarray(PIXELS)), ""),
+    "grey": (encoded(Image.fromarray(PIXELS[..., 0])), ""),
+    "CMYK": (encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"), "converted from CMYK"),
+    "16 bits": (encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)), "16 bits"),
+    "palette with transparency": (encoded(transparent("P")), "laid on white"),
+    "rotated": (encoded(Image.fromarray(PIXELS), exif=EXIF), "turned upright"),
+    "animated": (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "first frame"),
 }
 
 
@@ -106,10 +108,20 @@ def test_a_bad_upload_is_explained_and_everything_stays(view, data, words):
     assert view.message.value == "" and view.state.passes == 2
 
 
-@pytest.mark.parametrize("data", TAKEN.values(), ids=TAKEN)
-def test_unusual_photos_are_taken(view, data):
+@pytest.mark.parametrize("data, words", TAKEN.values(), ids=TAKEN)
+def test_unusual_photos_are_taken_and_what_was_done_to_them_is_said(view, data, words):
     view.upload.set_trait("value", as_upload(data))
-    assert view.message.value == "" and view.state.passes == 2
+    assert words in view.message.value and bool(words) == bool(view.message.value) and view.state.passes == 2
+    np.testing.assert_allclose(view.state.seen, np.asarray(view.state.model.preprocess.cropped(data)) / 255, atol=1e-6)
+    view.sample.value = "chelsea"  # shown at first; after an upload it can be chosen again
+    assert view.message.value == "" and view.state.passes == 3
+
+
+def test_of_a_huge_upload_nothing_is_decoded(view, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: decoded.append(self.size))
+    view.upload.set_trait("value", as_upload(header_only(20_000, 20_000)))
+    assert "too many pixels" in view.message.value and not decoded
 
 
 def test_every_control_draws_again_without_a_second_pass(view):
@@ -144,7 +156,8 @@ def test_the_stepper_shows_the_frames(embedded):
     view = widgets.StepperView(embedded, x, 3)
     for step, rule in ((0, "guided"), (35, "guided"), (35, "gradient"), (62, "deconvnet")):
         view.step.value, view.rule.value = step, rule
-        assert widgets.html.escape(describe(frame(view.way, step, rule, 3))) in view.picture.value
+        shot = frame(view.way, step, rule, 3)
+        assert all(widgets.html.escape(words) in view.picture.value for words in (headline(shot), describe(shot)))
     view.on.click()
     assert view.step.value == 62
     view.back.click()

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from helpers import METHODS, Deconvnet, ModelError, saliency
-from helpers.stepper import describe, draw, frame, switch_places, walk
+from helpers.stepper import describe, frame, headline, panels, stops, switch_places, walk
 
 from .networks import narrow, noise
 
@@ -95,19 +95,61 @@ def test_switch_places_by_hand():
 
 
 @rules
-def test_every_frame_is_drawn_in_one_size_and_told_in_words(rule):
-    pictures = [draw(frame(WAY, step, rule, 1)) for step in range(0, 63, 3)]
-    assert len({picture.shape for picture in pictures}) == 1
-    assert all(0 <= picture.min() and picture.max() <= 1 for picture in pictures)
-    words = [describe(frame(WAY, step, rule, 1)) for step in range(63)]
-    assert len(set(words)) == 63 and all("x" in text and f"tep {i}" in text for i, text in enumerate(words))
+def test_every_frame_is_shown_in_the_same_four_panels_and_told_in_words(rule):
+    shots = [frame(WAY, step, rule, 1) for step in range(63)]
+    for shot in shots:
+        shown = panels(shot)
+        assert [panel.large for panel in shown] == [False, False, False, True] and len(shown[3].pictures) == 1
+        for panel, maps in zip(shown, (shot.activation, shot.switches if shot.mask is None else shot.mask, shot.signal)):
+            assert [len(picture) for _, picture in panel.pictures] == [] if maps is None else [maps.shape[1]] * len(shot.channels)
+            assert panel.note and all(f"channel {k}" in words for (words, _), k in zip(panel.pictures, shot.channels))
+        for picture in (picture for panel in shown for _, picture in panel.pictures):
+            assert 0 <= picture.min() and picture.max() <= 1
+    assert len({headline(shot) for shot in shots}) == 63
+    assert all(f"tep {shot.step}:" in headline(shot) and " x ".join(map(str, shot.shape)) in headline(shot) for shot in shots)
+    assert all(describe(shot) for shot in shots)
+
+
+def test_a_panels_scale_is_what_it_says():
+    """Grey where there is a sign, black where there is none, divided by the map's own 99.5th percentile."""
+    for step, zero in ((1, 0.5), (2, 0)):  # a convolution, a ReLU
+        shot = frame(WAY, step)
+        (_, shown), *_ = panels(shot)[0].pictures
+        values = shot.activation[0].double().numpy()
+        share = np.clip(values / np.percentile(abs(values), 99.5), -1, 1)
+        np.testing.assert_allclose(shown, share / 2 + 0.5 if zero else share, atol=1e-6)
+    shot = frame(WAY, 40, "guided", 1)
+    for (_, shown), mask in zip(panels(shot)[1].pictures, shot.mask):
+        assert np.array_equal(shown, mask)
+
+
+def test_around_a_units_picture_stands_the_photo_faded():
+    shot = frame(WAY, 3, "gradient")  # a unit behind two convolutions has reached 5 x 5 pixels
+    (_, shown), = panels(shot)[3].pictures
+    faded = 0.3 * shot.photo + 0.35
+    inside = ~np.isclose(shown, faded).all(axis=2)
+    rows, columns = (np.flatnonzero(inside.any(axis=d)) for d in (1, 0))
+    assert 0 < len(rows) <= 5 and 0 < len(columns) <= 5
+    assert shot.picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].abs().sum() == shot.picture.abs().sum()
+
+
+def test_the_map_of_the_walk_goes_up_and_comes_back():
+    places = stops(WAY)
+    assert len(places) == 63 == len({place[:2] for place in places})
+    for step, (row, column, kind) in enumerate(places):
+        shot = frame(WAY, step)
+        assert (row, kind) == (1 + shot.down, shot.kind)
+        assert column == (1 if shot.layer is None else shot.layer + 2)
 
 
 def test_a_frame_changes_nothing_it_is_made_of():
     before = [a.clone() for a in WAY.activations]
-    first = frame(WAY, 40, "guided", 1)
-    again = frame(WAY, 40, "guided", 1)
-    assert torch.equal(first.signal, again.signal) and all(map(torch.equal, before, WAY.activations))
+    for step in (0, 40, 62):
+        first = frame(WAY, step, "guided", 1)
+        picture = first.picture.clone()
+        first.picture.zero_()
+        assert torch.equal(frame(WAY, step, "guided", 1).picture, picture)
+    assert all(map(torch.equal, before, WAY.activations))
 
 
 @pytest.mark.parametrize("arguments, error, words", [
