@@ -157,7 +157,7 @@ def seconds(call) -> float:
 
 def rounds(calls: dict, count: int, note: str) -> dict:
     """Let the calls take turns; per call the median seconds and the median ratio to "ours" within a round."""
-    for call in calls.values() if count > 3 else []:  # the first call is slower, which hardly matters to a long one
+    for call in calls.values() if count > 5 else []:  # the first call is slower, which hardly matters to a long one
         call()
     times = {name: [] for name in calls}
     for _ in tqdm(range(count), desc=note, leave=False):
@@ -204,7 +204,7 @@ def status(key: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 32])
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 2, 5, 10])
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "helpers/assets/benchmarks.json")
@@ -222,7 +222,7 @@ def main() -> None:
         xs, cs = photos(n, args.device)
         names = ["floor", "ours", "captum"]
         calls = {name: lambda call=made[name]: call(xs, cs) for name in names}
-        report["batches"][n] = rounds(calls, args.rounds if n < 8 else 3, f"{n} photos")
+        report["batches"][n] = rounds(calls, args.rounds if n < 8 else 5, f"{n} photos")
 
     walk = GuidedBackprop(network)
     report["classes"] = {}
@@ -232,7 +232,7 @@ def main() -> None:
             "ours": lambda many=many: guided_gradcam_each(walk, x, many),
             "captum": lambda many=many, repeated=repeated: made["captum"](repeated, many),
         }
-        report["classes"][k] = rounds(calls, args.rounds if k < 5 else 3, f"{k} classes")
+        report["classes"][k] = rounds(calls, args.rounds if k < 5 else 5, f"{k} classes")
 
     report["peak MiB"] = {
         name: {n: round(peak_memory(name, n, args.device)) for n in (1, 8)} for name in tqdm(CONTENDERS, desc="memory", leave=False) if name != "ours, from scratch"

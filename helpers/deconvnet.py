@@ -332,12 +332,12 @@ def laid_out(x: torch.Tensor) -> torch.Tensor:
 
     With the channels innermost (``channels_last``) no signal has to be reordered, and max-pooling
     takes a fraction of the time; but the weights have to be, which costs more where a signal has
-    more channels than places.
+    many channels and few places.
     """
     if x.ndim != 4 or x.device.type != "cpu":
         return x
     places = x.numel() // x.shape[1]
-    return x.contiguous(memory_format=torch.channels_last if places > x.shape[1] else torch.contiguous_format)
+    return x.contiguous(memory_format=torch.channels_last if places > 2 * x.shape[1] else torch.contiguous_format)
 
 
 def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ class Control:
 
     label : what it is called.
     options : its values in words.
-    kind : "slider" (with Back and On beside it), "buttons" or "list".
+    kind : "slider" (with Back and Next beside it), "buttons" or "list".
     start : number of the option chosen at first.
     stops : for a slider, a place on its map for each option; see :func:`helpers.panels.track`.
     """
@@ -102,7 +102,7 @@ def _control(name: str, i: int, control: Control) -> str:
         return (
             f'<button type="button" data-move="-1" data-of="{i}">Back</button>'
             f'<label>{label} <input type="range" data-control="{i}" min="0" max="{last}" value="{control.start}" autocomplete="off"></label>'
-            f'<button type="button" data-move="1" data-of="{i}">On</button>'
+            f'<button type="button" data-move="1" data-of="{i}">Next</button>'
         )
     if control.kind == "buttons":
         radios = "".join(

@@ -142,7 +142,7 @@ class StepperView:
         self.way, self.c = walk(model.network, x), c
         self.step = w.IntSlider(0, min=0, max=self.way.last_step, description="Step", continuous_update=True)
         self.rule = w.Dropdown(options=list(METHODS), value="guided", description="ReLU rule")
-        self.back, self.on = w.Button(description="Back"), w.Button(description="On")
+        self.back, self.on = w.Button(description="Back"), w.Button(description="Next")
         self.picture = w.HTML()
         self.back.on_click(lambda _: self.move(-1))
         self.on.on_click(lambda _: self.move(1))

@@ -127,7 +127,7 @@ def test_the_chapter_runs_and_its_widgets_answer(lab, page):
     stepper = page.locator(".jp-OutputArea-output", has=page.get_by_role("button", name="Back", exact=True)).filter(has=page.locator(".noUi-handle"))
     stepper.scroll_into_view_if_needed()
     seen = Seen(stepper)
-    seen.changes(stepper.get_by_role("button", name="On").click, "Step 1: up through features[0]")
+    seen.changes(stepper.get_by_role("button", name="Next").click, "Step 1: up through features[0]")
     seen.changes(lambda: drag(page, stepper.locator(".noUi-handle"), 100), "down through features")
     seen.changes(lambda: page.keyboard.press("ArrowLeft"), "down through features")
 

@@ -82,7 +82,7 @@ def test_it_is_played_by_mouse_and_by_keyboard(text, page):
         assert abs(pixel() - (step + 5 * rule + 10 * c) / 20 * 255) < 4
 
     is_at(0, 0, 1)
-    page.get_by_role("button", name="On").click()
+    page.get_by_role("button", name="Next").click()
     page.get_by_role("combobox", name="Rule").select_option("b")
     is_at(1, 1, 1)
     page.get_by_role("slider", name="Step").focus()
@@ -91,7 +91,7 @@ def test_it_is_played_by_mouse_and_by_keyboard(text, page):
     page.get_by_role("radio", name="cat").focus()
     page.keyboard.press("Space")
     is_at(4, 1, 0)
-    page.get_by_role("button", name="On").click()  # the end is the end
+    page.get_by_role("button", name="Next").click()  # the end is the end
     page.get_by_role("button", name="Back").press("Enter")
     is_at(3, 1, 0)
     page.locator(".player-cells i").nth(2).click()

@@ -27,7 +27,7 @@ def test_the_stepper_steps_by_button_slider_and_keyboard(site, page):
     """On the page alone: no kernel, and `page` fails a test at any request that leaves the site."""
     page.goto(f"{site}/notebooks/05_explorer.html")
     seen = [shown(page, "stepper")]
-    page.locator("#stepper").get_by_role("button", name="On").click()
+    page.locator("#stepper").get_by_role("button", name="Next").click()
     seen.append(shown(page, "stepper"))
     page.get_by_role("slider", name="Step").focus()
     page.keyboard.press("ArrowRight")
