@@ -89,9 +89,9 @@ def test_every_chapter_is_set_up_by_the_same_cell():
 
 
 def test_a_notebook_runs_from_a_bare_folder_and_installs_nothing_but_the_helpers(bare, python):
-    before = json.loads(run(python, "-c", LIST))
+    before = json.loads(run(python, "-c", LIST, cwd=python.parent))
     notebook = bare("01_grad_cam.ipynb")
-    after = json.loads(run(python, "-c", LIST))
+    after = json.loads(run(python, "-c", LIST, cwd=python.parent))
     assert {name for name in after if after[name] != before.get(name)} == {"where-did-you-look"} and before.items() <= after.items()
     assert python.parents[1] in Path(run(python, "-c", "import helpers; print(helpers.__file__)", cwd=python.parent).strip()).parents
     assert not [output for cell in code_cells(notebook) for output in cell.outputs if output.output_type == "error"]
