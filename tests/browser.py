@@ -22,8 +22,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 APPLICATIONS = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
-# What pages of the book may ask another server for: the picture on the badges. The tests run
-# without a network, so it is answered here.
+# What a notebook opened in JupyterLab asks another server for: the picture on its badge. The tests
+# run without a network, so it is answered here; the pages of the book have a copy of their own.
 ANSWERS = {
     "https://colab.research.google.com/assets/colab-badge.svg": ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'),
 }

@@ -13,6 +13,7 @@ def test_a_page_opens_without_a_complaint(site, page, name):
     # book/static/scripts/fontawesome.js takes the theme's second set of icons away; the first has to be there
     assert page.evaluate("document.fonts.ready.then(fonts => [...fonts].some(font => /Awesome/.test(font.family) && font.status === 'loaded'))")
     assert not page.evaluate("[...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src)")
+    assert not page.evaluate("[...document.images].map(image => image.src).filter(src => !src.startsWith(location.origin) && !src.startsWith('data:'))")
 
 
 def shown(page, name):

@@ -19,6 +19,11 @@ def write_live_assets(app) -> None:
     app.config.html_static_path.append(str(folder))
 
 
+def own_badge(app, docname, source) -> None:
+    """The badge's picture from the site itself; in the notebooks its address is the one that works everywhere."""
+    source[0] = source[0].replace("https://colab.research.google.com/assets/colab-badge.svg", "/book/static/colab-badge.svg")
+
+
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
     """Thebe, which jupyter-book always adds and this book does not use, declares its constants twice: an error on every page."""
     scripts = context.get("script_files", [])
@@ -27,5 +32,6 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 
 def setup(app):
     app.connect("builder-inited", write_live_assets)
+    app.connect("source-read", own_badge)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
