@@ -248,7 +248,7 @@ class Deconvnet(nn.Module):
     @torch.no_grad()
     def _check_against(self, network: nn.Module) -> None:
         like = next(network.parameters())
-        x = torch.linspace(-2, 2, 3 * 64 * 64, dtype=like.dtype, device=like.device).sin().reshape(1, 3, 64, 64)
+        x = probe(64).to(like)
         with evaluating(network):
             want = network(x)
         got = self.up(x).scores
@@ -267,7 +267,11 @@ class Deconvnet(nn.Module):
     @torch.no_grad()
     def up(self, x: torch.Tensor) -> Trace:
         """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too."""
-        x, memory, feature_maps = check_photos(x), [], None
+        return self.climb(check_photos(x))
+
+    def climb(self, x: torch.Tensor) -> Trace:
+        """:meth:`up` without looking at the photos, which what is written down (ONNX) cannot do."""
+        memory, feature_maps = [], None
         for i, step in enumerate(self.steps):
             x, noted = step.up(laid_out(x))
             memory.append(noted)
@@ -325,6 +329,11 @@ class Deconvnet(nn.Module):
         """
         trace = self.up(x)
         return self.down(trace, one_hot(classes, trace.scores), len(self.steps))
+
+
+def probe(size: int) -> torch.Tensor:
+    """A photo ``(1, 3, size, size)`` to try a network on: waves, from -1 to 1, the same each time."""
+    return torch.linspace(-2, 2, 3 * size * size).sin().reshape(1, 3, size, size)
 
 
 def laid_out(x: torch.Tensor) -> torch.Tensor:

@@ -11,18 +11,17 @@ import copy
 import json
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from torch import nn
 
-from .deconvnet import Deconvnet, Pooling
+from .deconvnet import Deconvnet, Pooling, probe
 from .errors import ModelError
 from .gradcam import cam_from_gradient, resize_maps
 from .guided_backprop import METHODS
 from .images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, SAMPLES, STD, sample
 from .models import Model
-from .plotting import HEAT
+from .plotting import heat_map
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
@@ -33,16 +32,11 @@ HALF_TOLERANCE = 1e-3
 OPSET = 20
 
 
-class ScatterPooling(nn.Module):
-    """:class:`helpers.deconvnet.Pooling` with its way down written as a scatter, which ONNX has."""
+class ScatterPooling(Pooling):
+    """A pooling with its way down written as a scatter, which ONNX has."""
 
     def __init__(self, pooling: Pooling) -> None:
-        super().__init__()
-        self.pool = pooling.pool
-
-    def up(self, x):
-        pooled, switches = self.pool(x)
-        return pooled, (switches, x.shape)
+        super().__init__(pooling.pool)
 
     def down(self, signal, memory, relu_down):
         switches, shape = memory
@@ -59,9 +53,10 @@ class Explanation(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        net = Deconvnet(network)
-        self.steps = nn.ModuleList(ScatterPooling(step) if isinstance(step, Pooling) else step for step in net.steps)
-        self.depth = net.depth
+        self.net = Deconvnet(network)
+        for i, step in enumerate(self.net.steps):
+            if isinstance(step, Pooling):
+                self.net.steps[i] = ScatterPooling(step)
 
     def forward(self, photo: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Explain one class a photo.
@@ -72,24 +67,15 @@ class Explanation(nn.Module):
         of :data:`helpers.METHODS`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
         Nothing is scaled.
         """
-        here, memory = photo, []
-        for step in self.steps:
-            here, noted = step.up(here)
-            memory.append(noted)
-            if len(memory) == self.depth:
-                feature_maps = here
-        explained = torch.where(wanted < 0, here.argmax(dim=1), wanted)
-        start = (torch.arange(here.shape[1], device=here.device) == explained[:, None]).to(here.dtype)
-        signals = {name: self._down(memory, start, len(self.steps), self.depth, method) for name, method in METHODS.items()}
-        cam, _ = cam_from_gradient(feature_maps, signals["gradient"])
+        net, trace = self.net, self.net.climb(photo)
+        scores = trace.scores
+        explained = torch.where(wanted < 0, scores.argmax(dim=1), wanted)
+        start = (torch.arange(scores.shape[1], device=scores.device) == explained[:, None]).to(scores.dtype)
+        signals = {name: net.down(trace, start, len(net.steps), net.depth, method.relu_down) for name, method in METHODS.items()}
+        cam, _ = cam_from_gradient(trace.feature_maps, signals["gradient"])
         cam = resize_maps(cam, photo.shape[-2:])
-        maps = {name: self._down(memory, signals[name], self.depth, 0, method) for name, method in METHODS.items()}
-        return here, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
-
-    def _down(self, memory, signal, start, stop, method):
-        for step, noted in zip(reversed(self.steps[stop:start]), reversed(memory[stop:start])):
-            signal = step.down(signal, noted, method.relu_down)
-        return signal
+        maps = {name: net.down(trace, signals[name], net.depth, 0, method.relu_down) for name, method in METHODS.items()}
+        return scores, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
 
 
 def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
@@ -125,7 +111,7 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     except ImportError as error:
         raise ModelError(f"{error.name} is needed to write ONNX: pip install onnx onnxscript") from error
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
-    photo, wanted = _probe(size), torch.tensor([-1])
+    photo, wanted = probe(size), torch.tensor([-1])
     error = _rounding_error(network, photo, wanted)
     made = torch.onnx.export(
         Explanation(network).eval(), (photo, wanted), dynamo=True, opset_version=OPSET,
@@ -136,10 +122,6 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     path = Path(path)
     path.write_bytes(made.SerializeToString(deterministic=True))
     return {"bytes": path.stat().st_size, "dtype": "float16" if error <= HALF_TOLERANCE else "float32", "error": error}
-
-
-def _probe(size: int) -> torch.Tensor:
-    return torch.linspace(-2, 2, 3 * size * size).sin().reshape(1, 3, size, size)
 
 
 @torch.no_grad()
@@ -195,10 +177,10 @@ def export_page(model: Model, folder: str | Path) -> None:
         "std": STD,
         "mostPixels": MOST_PIXELS,
         "fewestPixelsASide": FEWEST_PIXELS_A_SIDE,
-        # as helpers.plotting.heat_map looks them up
-        "heat": np.rint(matplotlib.colormaps[HEAT](np.linspace(0, 1, 256))[:, :3] * 255).astype(int).ravel().tolist(),
+        "heat": np.rint(heat_map(np.linspace(0, 1, 256)[None]) * 255).astype(int).ravel().tolist(),
         "samples": SAMPLES,
     }
-    (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
     for name in SAMPLES:
         sample(name).save(folder / f"{name}.webp", lossless=True, exact=True)
+    # last, so that where it is, all is
+    (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")

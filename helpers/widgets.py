@@ -20,6 +20,7 @@ from .models import Model
 from .panels import STYLE, Panel, board, data_address, track
 from .stepper import describe, frame, headline, panels, stops, walk
 
+
 def uploaded(value) -> bytes | None:
     """The bytes of the newest file in ``FileUpload.value``: in ipywidgets 7 a dict by name, in 8 a tuple of dicts."""
     files = list(value.values()) if isinstance(value, dict) else list(value)

@@ -13,7 +13,7 @@ def write_live_assets(app) -> None:
     It is made once; `make book` empties _build when the helpers or the weights change.
     """
     folder = Path(app.outdir).parent / "live"
-    if not (folder / "live" / "model.json").exists():  # written last
+    if not (folder / "live" / "model.json").exists():  # it is written last
         shutil.rmtree(folder, ignore_errors=True)
         export_page(load_model("embedded", device="cpu"), folder / "live")
     app.config.html_static_path.append(str(folder))

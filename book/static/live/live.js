@@ -96,7 +96,7 @@ function show(answer, { classNames, crop, heat }) {
   shown = { ...answer, size: crop, heat, names: classNames, probabilities: powers.map((power) => power / sum) };
   shown.product = (rule) => answer[rule].map((value, i) => value * answer.grad_cam[i % (crop * crop)]);
   listClasses();
-  draw();
+  draw(...Object.keys(PICTURES));
   part("results").hidden = false;
   say(`${described()}. Computed here, in ${answer.seconds.toFixed(1)} seconds.`);
   root.dispatchEvent(new CustomEvent("explained", { detail: shown }));
@@ -119,28 +119,26 @@ function listClasses() {
   if (focused) part("classes").querySelector(":checked").focus();
 }
 
-/** The pictures by the name of their canvas, as ImageData. */
-function pictures() {
-  const { square, size, heat } = shown, rule = part("rule").querySelector(":checked").value;
-  return {
-    photo: photoPicture(square, size),
-    grad_cam: overlay(square, byMax(shown.grad_cam), size, part("strength").value / 100, heat),
-    deconvnet: planes(signed(shown.deconvnet), size),
-    guided: planes(signed(shown.guided), size),
-    guided_grad_cam: planes(signed(shown.guided_grad_cam), size),
-    ruled: planes(signed(shown[rule]), size),
-    ruled_grad_cam: planes(signed(shown.product(rule)), size),
-  };
-}
+const rule = () => part("rule").querySelector(":checked").value;
 
-function draw() {
-  const rule = RULES[part("rule").querySelector(":checked").value];
-  part("ruled-name").textContent = rule;
-  part("ruled-product-name").textContent = `${rule} × Grad-CAM`;
-  for (const [name, picture] of Object.entries(pictures())) {
+/** The pictures by the name of their canvas, made as ImageData when they are asked for. */
+const PICTURES = {
+  photo: () => photoPicture(shown.square, shown.size),
+  grad_cam: () => overlay(shown.square, byMax(shown.grad_cam), shown.size, part("strength").value / 100, shown.heat),
+  deconvnet: () => planes(signed(shown.deconvnet), shown.size),
+  guided: () => planes(signed(shown.guided), shown.size),
+  guided_grad_cam: () => planes(signed(shown.guided_grad_cam), shown.size),
+  ruled: () => planes(signed(shown[rule()]), shown.size),
+  ruled_grad_cam: () => planes(signed(shown.product(rule())), shown.size),
+};
+
+function draw(...names) {
+  part("ruled-name").textContent = RULES[rule()];
+  part("ruled-product-name").textContent = `${RULES[rule()]} × Grad-CAM`;
+  for (const name of names) {
     const canvas = root.querySelector(`canvas[data-map="${name}"]`);
     Object.assign(canvas, { width: shown.size, height: shown.size });
-    canvas.getContext("2d").putImageData(picture, 0, 0);
+    canvas.getContext("2d").putImageData(PICTURES[name](), 0, 0);
     const title = canvas.closest("figure").querySelector("figcaption").textContent;
     canvas.setAttribute("aria-label", name === "photo" ? "The part of the photo that the network sees" : `${title} for ${described()}`);
   }
@@ -179,8 +177,8 @@ part("file").onchange = ({ target }) => {
   target.value = ""; // the same file can be chosen again
 };
 part("shoot").onclick = openCamera;
-part("strength").oninput = draw;
-part("rule").onchange = draw;
+part("strength").oninput = () => draw("grad_cam");
+part("rule").onchange = () => draw("ruled", "ruled_grad_cam");
 part("download").onclick = download;
 part("classes").onchange = ({ target }) => ask({ wanted: Number(target.value) });
 part("any").onchange = ({ target }) => {
