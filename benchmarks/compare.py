@@ -28,7 +28,15 @@ from matplotlib import colormaps
 from torch import nn
 from tqdm import tqdm
 
-from helpers import GuidedBackprop, cam_from_gradient, guided_gradcam, guided_gradcam_each, one_hot, resize_maps, with_bfloat16_classifier
+from helpers import (
+    GuidedBackprop,
+    cam_from_gradient,
+    guided_gradcam,
+    guided_gradcam_each,
+    one_hot,
+    resize_maps,
+    with_bfloat16_classifier,
+)
 
 SIZE = 224
 
@@ -107,7 +115,12 @@ def pytorch_grad_cam(network):
     def explain(x, classes):
         maps = cam(x, [ClassifierOutputTarget(c) for c in classes.tolist()])
         # its guided backpropagation takes one photo at a time
-        return np.stack([m[..., None] * guided(photo[None].clone(), c) for m, photo, c in zip(maps, x, classes.tolist(), strict=True)])
+        return np.stack(
+            [
+                m[..., None] * guided(photo[None].clone(), c)
+                for m, photo, c in zip(maps, x, classes.tolist(), strict=True)
+            ]
+        )
 
     return explain
 
@@ -125,10 +138,15 @@ def original(network):
         scores.gather(1, classes[:, None]).sum().backward()
         maps, _ = cam_from_gradient(below.detach(), below.grad)
         maps = resize_maps(maps, x.shape[-2:])
-        colours = [[[jet(float(value)) for value in row] for row in one / (one.max() + 1e-9)] for one in maps.cpu().numpy()]
+        colours = [
+            [[jet(float(value)) for value in row] for row in one / (one.max() + 1e-9)]
+            for one in maps.cpu().numpy()
+        ]
         with torch.enable_grad():
             trace = GuidedBackprop.up.__wrapped__(walk, x)
-            guided = GuidedBackprop.down.__wrapped__(walk, trace, one_hot(classes, trace.scores), len(walk.steps))
+            guided = GuidedBackprop.down.__wrapped__(
+                walk, trace, one_hot(classes, trace.scores), len(walk.steps)
+            )
         return (maps[:, None] * guided).detach(), colours
 
     return explain
@@ -143,7 +161,9 @@ CONTENDERS = {
 def photos(n: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """``(n, 3, SIZE, SIZE)`` and a class for each."""
     generator = torch.Generator().manual_seed(n)
-    return torch.randn(n, 3, SIZE, SIZE, generator=generator).to(device), torch.arange(n, device=device) * 7 % 1000
+    return torch.randn(n, 3, SIZE, SIZE, generator=generator).to(device), torch.arange(
+        n, device=device
+    ) * 7 % 1000
 
 
 def seconds(call) -> float:
@@ -157,7 +177,9 @@ def seconds(call) -> float:
 
 def rounds(calls: dict, count: int, note: str) -> dict:
     """Let the calls take turns; per call the median seconds and the median ratio to "ours" within a round."""
-    for call in calls.values() if count > 5 else []:  # the first call is slower, which hardly matters to a long one
+    for call in (
+        calls.values() if count > 5 else []
+    ):  # the first call is slower, which hardly matters to a long one
         call()
     times = {name: [] for name in calls}
     for _ in tqdm(range(count), desc=note, leave=False):
@@ -166,7 +188,9 @@ def rounds(calls: dict, count: int, note: str) -> dict:
     return {
         name: {
             "seconds": round(statistics.median(values), 4),
-            "times ours": round(statistics.median(v / o for v, o in zip(values, times["ours"], strict=True)), 3),
+            "times ours": round(
+                statistics.median(v / o for v, o in zip(values, times["ours"], strict=True)), 3
+            ),
         }
         for name, values in times.items()
     }
@@ -175,7 +199,11 @@ def rounds(calls: dict, count: int, note: str) -> dict:
 def peak_memory(name: str, batch: int, device: str) -> float:
     """MiB that one explanation takes beyond the loaded network, in a process of its own."""
     code = f"from benchmarks.compare import measure_memory; measure_memory({name!r}, {batch}, {device!r})"
-    return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout.split()[-1]
+    )
 
 
 def measure_memory(name: str, batch: int, device: str) -> None:
@@ -189,7 +217,9 @@ def measure_memory(name: str, batch: int, device: str) -> None:
         call(x, classes)
         print((torch.cuda.max_memory_allocated() - before) / 2**20)
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far (loading the network)
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # Linux: forget the peak so far (loading the network)
         before = status("VmRSS")
         call(x, classes)
         print(status("VmHWM") - before)
@@ -197,7 +227,11 @@ def measure_memory(name: str, batch: int, device: str) -> None:
 
 def status(key: str) -> float:
     """A size from Linux's account of this process, in MiB."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key + ":")]
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(key + ":")
+    ]
     return int(line.split()[1]) / 2**10
 
 
@@ -207,15 +241,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 32])
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 2, 5, 10])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "helpers/assets/benchmarks.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "helpers/assets/benchmarks.json"
+    )
     args = parser.parse_args()
 
     network = vgg16(args.device)
     made = {name: make(network) for name, make in CONTENDERS.items()}
     x, classes = photos(1, args.device)
-    report = {"machine": machine(args.device), "command": "python -m benchmarks.compare", "rounds": args.rounds}
+    report = {
+        "machine": machine(args.device),
+        "command": "python -m benchmarks.compare",
+        "rounds": args.rounds,
+    }
 
-    report["one photo"] = rounds({name: lambda call=call: call(x, classes) for name, call in made.items()}, args.rounds, "one photo")
+    report["one photo"] = rounds(
+        {name: lambda call=call: call(x, classes) for name, call in made.items()},
+        args.rounds,
+        "one photo",
+    )
 
     report["batches"] = {}
     for n in args.batches:
@@ -235,7 +279,9 @@ def main() -> None:
         report["classes"][k] = rounds(calls, args.rounds if k < 5 else 5, f"{k} classes")
 
     report["peak MiB"] = {
-        name: {n: round(peak_memory(name, n, args.device)) for n in (1, 8)} for name in tqdm(CONTENDERS, desc="memory", leave=False) if name != "ours, from scratch"
+        name: {n: round(peak_memory(name, n, args.device)) for n in (1, 8)}
+        for name in tqdm(CONTENDERS, desc="memory", leave=False)
+        if name != "ours, from scratch"
     }
 
     exact = made["ours"](x, classes)
@@ -243,13 +289,20 @@ def main() -> None:
     for name in ("ours, bfloat16 classifier", "ours, bfloat16"):
         rough = made[name](x, classes).float()
         report["bfloat16"][name] = {
-            "largest error by largest value": round(float((rough - exact).abs().max() / exact.abs().max()), 4),
-            "correlation": round(float(torch.corrcoef(torch.stack([exact.flatten(), rough.flatten()]))[0, 1]), 5),
+            "largest error by largest value": round(
+                float((rough - exact).abs().max() / exact.abs().max()), 4
+            ),
+            "correlation": round(
+                float(torch.corrcoef(torch.stack([exact.flatten(), rough.flatten()]))[0, 1]), 5
+            ),
         }
     # in float32 a switch or a mask may turn where two values agree to rounding; float64 says whose did
     double = captum(copy.deepcopy(network).double())(x.double(), classes)
     report["error against float64, relative norm"] = {
-        name: float(f"{float((made[name](x, classes).detach() - double).norm() / double.norm()):.1e}") for name in ("ours", "captum")
+        name: float(
+            f"{float((made[name](x, classes).detach() - double).norm() / double.norm()):.1e}"
+        )
+        for name in ("ours", "captum")
     }
 
     args.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -261,11 +314,17 @@ def machine(device: str) -> dict:
     if device == "cuda":
         name = torch.cuda.get_device_name()
     else:
-        cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = [
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
         name = f"{cpu[0] if cpu else platform.processor()}, {torch.get_num_threads()} threads"
     from importlib.metadata import version
 
-    return {"device": name, "python": platform.python_version()} | {p: version(p) for p in ("torch", "torchvision", "captum", "grad-cam")}
+    return {"device": name, "python": platform.python_version()} | {
+        p: version(p) for p in ("torch", "torchvision", "captum", "grad-cam")
+    }
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ from .deconvnet import Deconvnet, Trace, one_hot, strongest_unit
 from .errors import ModelError, ModelUnavailable, PhotoError
 from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
 from .guided_backprop import METHODS, Gradient, GuidedBackprop, saliency
-from .guided_gradcam import GuidedGradCAM, all_maps, guided_gradcam, guided_gradcam_each, with_bfloat16_classifier
+from .guided_gradcam import (
+    GuidedGradCAM,
+    all_maps,
+    guided_gradcam,
+    guided_gradcam_each,
+    with_bfloat16_classifier,
+)
 from .images import SAMPLES, Preprocess, load_photo, sample
 from .metrics import (
     blurred,
@@ -27,4 +33,8 @@ from .sanity import cascade, independent, randomise, weighted_layers
 __version__ = "0.1.0"
 
 # everything imported above, without the submodules themselves
-__all__ = sorted(name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(errors)))
+__all__ = sorted(
+    name
+    for name, value in globals().items()
+    if name[0] != "_" and not isinstance(value, type(errors))
+)

@@ -78,8 +78,13 @@ RECTIFIERS: dict[Callable, Callable] = {
     F.hardtanh_: lambda *args, **kwargs: (*_hardtanh(*args, **kwargs)[:3], True),
     F.threshold: _threshold,
     **dict.fromkeys([torch.clamp, torch.Tensor.clamp, torch.clip, torch.Tensor.clip], _clamp),
-    **dict.fromkeys([torch.clamp_, torch.Tensor.clamp_], lambda *args, **kwargs: (*_clamp(*args, **kwargs)[:3], True)),
-    **dict.fromkeys([torch.clamp_min, torch.Tensor.clamp_min], lambda input, min: (input, min, None, False)),
+    **dict.fromkeys(
+        [torch.clamp_, torch.Tensor.clamp_],
+        lambda *args, **kwargs: (*_clamp(*args, **kwargs)[:3], True),
+    ),
+    **dict.fromkeys(
+        [torch.clamp_min, torch.Tensor.clamp_min], lambda input, min: (input, min, None, False)
+    ),
 }
 
 #: Activations that take a ReLU's place, for which none of the papers states a rule.
@@ -124,7 +129,12 @@ class ReluRule(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in RECTIFIERS:
             f, lower, upper, inplace = RECTIFIERS[func](*args, **kwargs)
-            if lower is not None and not isinstance(lower, torch.Tensor) and lower == 0 and f.is_floating_point():
+            if (
+                lower is not None
+                and not isinstance(lower, torch.Tensor)
+                and lower == 0
+                and f.is_floating_point()
+            ):
                 self.relus += 1
                 return RuledReLU.apply(f, torch.inf if upper is None else upper, self.rule, inplace)
         elif func in OTHERS:
@@ -140,12 +150,20 @@ def seen_by_python(network: nn.Module) -> nn.Module:
     network = getattr(network, "_orig_mod", network)  # what torch.compile(network) wraps
     for name, module in network.named_modules():
         kind = "TorchScript" if isinstance(module, torch.jit.ScriptModule) else "compiled"
-        if kind == "TorchScript" or hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None):
-            raise ModelError(f"{name or type(network).__name__} is {kind}, so its ReLUs cannot be seen. Use the network as it was before.")
+        if (
+            kind == "TorchScript"
+            or hasattr(module, "_orig_mod")
+            or getattr(module, "_compiled_call_impl", None)
+        ):
+            raise ModelError(
+                f"{name or type(network).__name__} is {kind}, so its ReLUs cannot be seen. Use the network as it was before."
+            )
     return network
 
 
-def saliency_any(network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided", strict: bool = True) -> torch.Tensor:
+def saliency_any(
+    network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided", strict: bool = True
+) -> torch.Tensor:
     """Back-project one class score a photo through any network with ReLUs, by one of :data:`helpers.METHODS`.
 
     The same numbers as :func:`helpers.saliency` on a VGG-style network; here skip connections,
@@ -190,7 +208,9 @@ def saliency_any(network: nn.Module, x: torch.Tensor, classes=None, method: str 
         score = scores.gather(1, chosen[:, None]).sum()
         try:
             (gradient,) = torch.autograd.grad(score, leaf)
-        except CheckpointError as error:  # what is computed again on the way down meets the plain ReLU
+        except (
+            CheckpointError
+        ) as error:  # what is computed again on the way down meets the plain ReLU
             raise ModelError(
                 f"{type(network).__name__} computes parts again on the way down (checkpointing), out of the rule's reach. "
                 "Switch that off; torchvision's DenseNet does it with memory_efficient=True."
@@ -201,8 +221,14 @@ def saliency_any(network: nn.Module, x: torch.Tensor, classes=None, method: str 
 def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The network's answer, if it is one row of class scores a photo; else a ``ModelError``."""
     if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or len(scores) != len(x):
-        what = f"a tensor {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else f"a {type(scores).__name__}"
-        raise ModelError(f"{type(network).__name__} answers with {what}, not with class scores (N, classes). Wrap it in a module that picks them.")
+        what = (
+            f"a tensor {tuple(scores.shape)}"
+            if isinstance(scores, torch.Tensor)
+            else f"a {type(scores).__name__}"
+        )
+        raise ModelError(
+            f"{type(network).__name__} answers with {what}, not with class scores (N, classes). Wrap it in a module that picks them."
+        )
     return scores
 
 
@@ -245,9 +271,18 @@ def grad_cam_any(network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=
         with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
             # the photo wants a gradient so that frozen networks make a graph too
             scores = check_scores(network(x.detach().clone().requires_grad_().clone()), network, x)
-            if len(outputs) != 1 or not isinstance(outputs[0], torch.Tensor) or outputs[0].ndim != 4:
-                shapes = [tuple(o.shape) if isinstance(o, torch.Tensor) else type(o).__name__ for o in outputs]
-                raise ModelError(f"Grad-CAM needs a layer with one output (N, C, h, w) a pass; this {type(layer).__name__} gave {shapes}.")
+            if (
+                len(outputs) != 1
+                or not isinstance(outputs[0], torch.Tensor)
+                or outputs[0].ndim != 4
+            ):
+                shapes = [
+                    tuple(o.shape) if isinstance(o, torch.Tensor) else type(o).__name__
+                    for o in outputs
+                ]
+                raise ModelError(
+                    f"Grad-CAM needs a layer with one output (N, C, h, w) a pass; this {type(layer).__name__} gave {shapes}."
+                )
             chosen = check_classes(classes, scores)
             (gradient,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), outputs[0])
     finally:
@@ -256,7 +291,9 @@ def grad_cam_any(network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=
     return GradCAM(maps, weights, chosen, scores.detach())
 
 
-def guided_gradcam_any(network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=None, strict: bool = True) -> GuidedGradCAM:
+def guided_gradcam_any(
+    network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=None, strict: bool = True
+) -> GuidedGradCAM:
     """Guided Grad-CAM for any network with ReLUs: two passes up and down, one for each factor.
 
     Parameters, result and errors: :func:`grad_cam_any`, :func:`saliency_any` and

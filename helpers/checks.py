@@ -24,17 +24,27 @@ def check_photos(x: torch.Tensor) -> torch.Tensor:
     """
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
-        raise TypeError(f"Expected a float tensor of photos, got {kind}. Use model.preprocess(photo).")
+        raise TypeError(
+            f"Expected a float tensor of photos, got {kind}. Use model.preprocess(photo)."
+        )
     if x.ndim != 4 or x.shape[1] != 3 or len(x) == 0:
-        raise ValueError(f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. A single photo is photo[None].")
+        raise ValueError(
+            f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. A single photo is photo[None]."
+        )
     if min(x.shape[-2:]) < SMALLEST_SIDE:
-        raise ValueError(f"Photos must be at least {SMALLEST_SIDE} pixels a side, got {x.shape[-2]}x{x.shape[-1]}.")
+        raise ValueError(
+            f"Photos must be at least {SMALLEST_SIDE} pixels a side, got {x.shape[-2]}x{x.shape[-1]}."
+        )
     if not torch.isfinite(x).all():
-        raise ValueError("The photos hold NaN or infinite values; look at what came before preprocessing.")
+        raise ValueError(
+            "The photos hold NaN or infinite values; look at what came before preprocessing."
+        )
     return x
 
 
-def check_classes(classes: int | Sequence[int] | torch.Tensor | None, scores: torch.Tensor) -> torch.Tensor:
+def check_classes(
+    classes: int | Sequence[int] | torch.Tensor | None, scores: torch.Tensor
+) -> torch.Tensor:
     """One class index a photo, int64 ``(N,)``: as given, or each photo's top class for ``None``.
 
     A single number counts for every photo of the batch.
@@ -54,15 +64,23 @@ def check_classes(classes: int | Sequence[int] | torch.Tensor | None, scores: to
     try:
         chosen = torch.as_tensor(classes, device=scores.device)
     except (TypeError, ValueError) as error:  # words, uneven lists
-        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {classes!r}.") from error
+        raise TypeError(
+            f"Classes are whole numbers (use model.class_index(name)), got {classes!r}."
+        ) from error
     if chosen.is_floating_point() or chosen.dtype == torch.bool:
-        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {chosen.dtype}.")
+        raise TypeError(
+            f"Classes are whole numbers (use model.class_index(name)), got {chosen.dtype}."
+        )
     if chosen.ndim == 0:
         chosen = chosen.expand(n)
     if chosen.shape != (n,):
-        raise ValueError(f"Expected one class, or one for each of the {n} photos, got shape {tuple(chosen.shape)}.")
+        raise ValueError(
+            f"Expected one class, or one for each of the {n} photos, got shape {tuple(chosen.shape)}."
+        )
     if ((chosen < 0) | (chosen >= count)).any():
-        raise IndexError(f"There is no class {chosen.tolist()}: this network knows classes 0 to {count - 1}.")
+        raise IndexError(
+            f"There is no class {chosen.tolist()}: this network knows classes 0 to {count - 1}."
+        )
     return chosen.long()
 
 

@@ -42,11 +42,20 @@ class Convolution(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            raise ModelError(f"Only convolutions with a number of zeros as padding can be undone, got {conv}.")
+            raise ModelError(
+                f"Only convolutions with a number of zeros as padding can be undone, got {conv}."
+            )
         self.conv = conv
         self.transposed = nn.ConvTranspose2d(
-            conv.out_channels, conv.in_channels, conv.kernel_size, conv.stride, conv.padding,
-            dilation=conv.dilation, groups=conv.groups, bias=False, device="meta",
+            conv.out_channels,
+            conv.in_channels,
+            conv.kernel_size,
+            conv.stride,
+            conv.padding,
+            dilation=conv.dilation,
+            groups=conv.groups,
+            bias=False,
+            device="meta",
         )
         self.transposed.weight = conv.weight  # tied: one Parameter, two users
 
@@ -69,7 +78,10 @@ class Rectifier(nn.Module):
 
     def up(self, x):
         x = x.relu_() if self.inplace else x.relu()
-        return x, x.bool()  # rectified, it is positive where it is not zero; several times as fast as x > 0
+        return (
+            x,
+            x.bool(),
+        )  # rectified, it is positive where it is not zero; several times as fast as x > 0
 
     def down(self, signal, mask, relu_down):
         return relu_down(signal, mask)
@@ -80,11 +92,20 @@ class Pooling(nn.Module):
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
-        kernel, stride = nn.modules.utils._pair(pool.kernel_size), nn.modules.utils._pair(pool.stride)
+        kernel, stride = (
+            nn.modules.utils._pair(pool.kernel_size),
+            nn.modules.utils._pair(pool.stride),
+        )
         if kernel != stride or pool.dilation not in (1, (1, 1)):
             # where windows overlap one place may win twice, and unpooling would keep one of the two
             raise ModelError(f"Only max-pooling with separate windows can be unpooled, got {pool}.")
-        self.pool = nn.MaxPool2d(pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, return_indices=True)
+        self.pool = nn.MaxPool2d(
+            pool.kernel_size,
+            pool.stride,
+            pool.padding,
+            ceil_mode=pool.ceil_mode,
+            return_indices=True,
+        )
         self.unpool = nn.MaxUnpool2d(pool.kernel_size, pool.stride, pool.padding)
 
     def up(self, x):
@@ -144,12 +165,16 @@ class FullyConnected(nn.Module):
     def down(self, signal, memory, relu_down):
         weight, narrow = self.linear.weight, signal.to(self.linear.weight.dtype)
         dense = len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64
-        if dense or torch.compiler.is_compiling():  # what is written down, for ONNX, has shapes that no value decides
+        if (
+            dense or torch.compiler.is_compiling()
+        ):  # what is written down, for ONNX, has shapes that no value decides
             return (narrow @ weight).to(signal.dtype)
         # Reading the weights takes all the time. ReLUs have silenced most units: read the others' rows
         which, row = narrow.nonzero(as_tuple=True)
         first = torch.searchsorted(which, torch.arange(len(signal)))
-        return F.embedding_bag(row, weight, first, mode="sum", per_sample_weights=narrow[which, row]).to(signal.dtype)
+        return F.embedding_bag(
+            row, weight, first, mode="sum", per_sample_weights=narrow[which, row]
+        ).to(signal.dtype)
 
 
 class Nothing(nn.Module):
@@ -183,7 +208,9 @@ def step_for(layer: nn.Module) -> nn.Module:
     if isinstance(layer, (nn.Dropout, nn.Identity)):
         return Nothing()
     if isinstance(layer, nn.BatchNorm2d):
-        raise ModelError("Fold the batch normalisation into the convolutions first: helpers.fold_batch_norm(network).")
+        raise ModelError(
+            "Fold the batch normalisation into the convolutions first: helpers.fold_batch_norm(network)."
+        )
     raise ModelError(
         f"{type(layer).__name__} has no way back here. These methods need a VGG-style network: "
         "convolutions, ReLUs, max-poolings and fully connected layers, as modules, one behind the other."
@@ -231,13 +258,19 @@ class Deconvnet(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         parts = [getattr(network, name, None) for name in ("features", "avgpool", "classifier")]
-        if not (isinstance(parts[0], nn.Sequential) and isinstance(parts[1], nn.Module) and isinstance(parts[2], nn.Sequential)):
+        if not (
+            isinstance(parts[0], nn.Sequential)
+            and isinstance(parts[1], nn.Module)
+            and isinstance(parts[2], nn.Sequential)
+        ):
             raise ModelError(
                 f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are needed, as in "
                 "torchvision.models.vgg16. Ask other networks by saliency_any and grad_cam_any."
             )
         layers = [*parts[0], parts[1], None, *parts[2]]
-        self.steps = nn.ModuleList(Flattening() if layer is None else step_for(layer) for layer in layers)
+        self.steps = nn.ModuleList(
+            Flattening() if layer is None else step_for(layer) for layer in layers
+        )
         #: Number of layers in ``features``; steps behind it belong to the classifier.
         self.depth = len(parts[0])
         for before, step in zip(self.steps, self.steps[1 : self.depth]):
@@ -253,7 +286,9 @@ class Deconvnet(nn.Module):
             want = network(x)
         got = self.up(x).scores
         # wide enough for half precision; a forgotten ReLU is off by far more
-        if want.shape != got.shape or not torch.allclose(want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())):
+        if want.shape != got.shape or not torch.allclose(
+            want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())
+        ):
             raise ModelError(
                 f"{type(network).__name__} computes more than its modules show (a functional ReLU such as F.relu, or "
                 "a skip connection?). Replace function calls by modules (nn.ReLU), or ask it by saliency_any and grad_cam_any."
@@ -280,7 +315,9 @@ class Deconvnet(nn.Module):
         return Trace(x, feature_maps, memory)
 
     @torch.no_grad()
-    def down(self, trace: Trace, signal: torch.Tensor, start: int, stop: int = 0, relu_down=None) -> torch.Tensor:
+    def down(
+        self, trace: Trace, signal: torch.Tensor, start: int, stop: int = 0, relu_down=None
+    ) -> torch.Tensor:
         """Send a signal from the output of step ``start - 1`` down to the input of step ``stop``.
 
         Parameters
@@ -302,7 +339,9 @@ class Deconvnet(nn.Module):
             normalised photo; not scaled in any way.
         """
         rule, signal = relu_down or self.relu_down, signal.clone()  # ours, to be overwritten
-        for step, noted in zip(reversed(self.steps[stop:start]), reversed(trace.memory[stop:start])):
+        for step, noted in zip(
+            reversed(self.steps[stop:start]), reversed(trace.memory[stop:start])
+        ):
             signal = step.down(laid_out(signal), noted, rule)
         return signal.contiguous()
 
@@ -346,7 +385,9 @@ def laid_out(x: torch.Tensor) -> torch.Tensor:
     if x.ndim != 4 or x.device.type != "cpu":
         return x
     places = x.numel() // x.shape[1]
-    return x.contiguous(memory_format=torch.channels_last if places > 2 * x.shape[1] else torch.contiguous_format)
+    return x.contiguous(
+        memory_format=torch.channels_last if places > 2 * x.shape[1] else torch.contiguous_format
+    )
 
 
 def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:

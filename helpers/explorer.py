@@ -68,19 +68,29 @@ class Explorer:
             As :func:`helpers.load_photo`; and for files of more than 30 MB.
         """
         if isinstance(photo, (bytes, bytearray, memoryview)) and len(photo) > MOST_BYTES:
-            raise PhotoError(f"The file has {len(photo) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are read. Scale the picture down first.")
+            raise PhotoError(
+                f"The file has {len(photo) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are read. Scale the picture down first."
+            )
         x = self.model.prepare(photo)
-        way = walk(self.model.network, x)  # everything that can fail has happened; from here on the state changes
+        way = walk(
+            self.model.network, x
+        )  # everything that can fail has happened; from here on the state changes
         self.x, self.way, self.passes = x, way, self.passes + 1
         self.seen = self.model.preprocess.restore(x)[0]
         self.probabilities = way.trace.scores.softmax(dim=1)[0]
         values, indices = self.probabilities.topk(min(5, len(self.probabilities)))
-        self.top = [(i, self.model.class_names[i], p) for i, p in zip(indices.tolist(), values.tolist())]
+        self.top = [
+            (i, self.model.class_names[i], p) for i, p in zip(indices.tolist(), values.tolist())
+        ]
         self._map = functools.lru_cache(maxsize=32)(functools.partial(class_map, way))
 
     def find(self, text: str) -> int:
         """Index of a class by its name or by the only name that contains ``text``; KeyError in words otherwise."""
-        near = [i for i, name in enumerate(self.model.class_names) if text.strip() and text.strip().lower() in name.lower()]
+        near = [
+            i
+            for i, name in enumerate(self.model.class_names)
+            if text.strip() and text.strip().lower() in name.lower()
+        ]
         return near[0] if len(near) == 1 else self.model.class_index(text.strip())
 
     def layers(self) -> list[tuple[str, int]]:
@@ -88,8 +98,12 @@ class Explorer:
         steps = list(self.way.net.steps[: self.way.net.depth])
         kinds = {"Pooling": "MaxPool2d", "Rectifier": "ReLU"}
         return [
-            (f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.activations[i + 1].shape[2:]))}", i)
-            for i, step in reversed(list(enumerate(steps))) if type(step).__name__ in kinds
+            (
+                f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.activations[i + 1].shape[2:]))}",
+                i,
+            )
+            for i, step in reversed(list(enumerate(steps)))
+            if type(step).__name__ in kinds
         ]
 
     def map(self, c: int, method: str = CHOICES[0], layer: int = -1) -> torch.Tensor:
@@ -99,7 +113,15 @@ class Explorer:
         """
         return self._map(c, method, layer if method == CHOICES[0] else -1)
 
-    def picture(self, c: int, method: str = CHOICES[0], layer: int = -1, strength: float = 0.7, colours: str = "jet", scale: str = "percentile") -> np.ndarray:
+    def picture(
+        self,
+        c: int,
+        method: str = CHOICES[0],
+        layer: int = -1,
+        strength: float = 0.7,
+        colours: str = "jet",
+        scale: str = "percentile",
+    ) -> np.ndarray:
         """A map as it is shown, ``(H, W, 3)`` in [0, 1].
 
         Grad-CAM is laid over the photo, in ``colours``, with ``strength`` from 0 (photo) to 1 (map).
@@ -109,9 +131,17 @@ class Explorer:
         values = self.map(c, method, layer)
         if values.ndim == 2:
             # a map >= 0: zero stays zero for the first two scales
-            amounts = scaling.min_max(values) if scale == "min-max" else scaling.strength(values, 99.5 if scale == "percentile" else 100)
+            amounts = (
+                scaling.min_max(values)
+                if scale == "min-max"
+                else scaling.strength(values, 99.5 if scale == "percentile" else 100)
+            )
             return overlay(self.seen, amounts, strength, colours)
-        shown = scaling.min_max(values) if scale == "min-max" else scaling.signed(values, 99.5 if scale == "percentile" else 100)
+        shown = (
+            scaling.min_max(values)
+            if scale == "min-max"
+            else scaling.signed(values, 99.5 if scale == "percentile" else 100)
+        )
         return (1 - strength) * self.seen + strength * shown
 
     def describe(self, c: int, method: str, layer: int = -1) -> str:

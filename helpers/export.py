@@ -70,11 +70,19 @@ class Explanation(nn.Module):
         net, trace = self.net, self.net.climb(photo)
         scores = trace.scores
         explained = torch.where(wanted < 0, scores.argmax(dim=1), wanted)
-        start = (torch.arange(scores.shape[1], device=scores.device) == explained[:, None]).to(scores.dtype)
-        signals = {name: net.down(trace, start, len(net.steps), net.depth, method.relu_down) for name, method in METHODS.items()}
+        start = (torch.arange(scores.shape[1], device=scores.device) == explained[:, None]).to(
+            scores.dtype
+        )
+        signals = {
+            name: net.down(trace, start, len(net.steps), net.depth, method.relu_down)
+            for name, method in METHODS.items()
+        }
         cam, _ = cam_from_gradient(trace.feature_maps, signals["gradient"])
         cam = resize_maps(cam, photo.shape[-2:])
-        maps = {name: net.down(trace, signals[name], net.depth, 0, method.relu_down) for name, method in METHODS.items()}
+        maps = {
+            name: net.down(trace, signals[name], net.depth, 0, method.relu_down)
+            for name, method in METHODS.items()
+        }
         return scores, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
 
 
@@ -109,7 +117,9 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
         import onnx
         import onnxscript  # noqa: F401  (what torch.onnx.export writes the graph with)
     except ImportError as error:
-        raise ModelError(f"{error.name} is needed to write ONNX: pip install onnx onnxscript") from error
+        raise ModelError(
+            f"{error.name} is needed to write ONNX: pip install onnx onnxscript"
+        ) from error
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     photo, wanted = probe(size), torch.tensor([-1])
     error = _rounding_error(network, photo, wanted)
@@ -121,7 +131,11 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     onnx.checker.check_model(made, full_check=True)
     path = Path(path)
     path.write_bytes(made.SerializeToString(deterministic=True))
-    return {"bytes": path.stat().st_size, "dtype": "float16" if error <= HALF_TOLERANCE else "float32", "error": error}
+    return {
+        "bytes": path.stat().st_size,
+        "dtype": "float16" if error <= HALF_TOLERANCE else "float32",
+        "error": error,
+    }
 
 
 @torch.no_grad()
@@ -129,7 +143,11 @@ def _rounding_error(network: nn.Module, photo: torch.Tensor, wanted: torch.Tenso
     """Largest change of an output when the weights are rounded to float16, by the output's largest value."""
     exact = Explanation(network)(photo, wanted)
     rounded = Explanation(copy.deepcopy(network).half().float())(photo, exact[1])
-    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in zip(exact, rounded) if a.is_floating_point())
+    return max(
+        float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))
+        for a, b in zip(exact, rounded)
+        if a.is_floating_point()
+    )
 
 
 def _pack(graph, half: bool) -> None:
@@ -147,7 +165,9 @@ def _pack(graph, half: bool) -> None:
             made.append(helper.make_node("ConstantOfShape", [source.name], [stored.name]))
         elif half:
             source = numpy_helper.from_array(values.astype(np.float16), f"{stored.name}.float16")
-            made.append(helper.make_node("Cast", [source.name], [stored.name], to=TensorProto.FLOAT))
+            made.append(
+                helper.make_node("Cast", [source.name], [stored.name], to=TensorProto.FLOAT)
+            )
         else:
             continue
         graph.initializer.remove(stored)
@@ -155,7 +175,14 @@ def _pack(graph, half: bool) -> None:
     nodes = [*made, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    for part in [graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]:
+    for part in [
+        graph,
+        *graph.node,
+        *graph.initializer,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+    ]:
         del part.metadata_props[:]
 
 

@@ -57,9 +57,17 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
     """
     check_photos(x)
-    features, avgpool, classifier = (getattr(network, name, None) for name in ("features", "avgpool", "classifier"))
-    if not (isinstance(features, nn.Sequential) and isinstance(avgpool, nn.Module) and isinstance(classifier, nn.Module)):
-        raise ModelError(f"{type(network).__name__} has no features, avgpool and classifier to split at; use a VGG-style network.")
+    features, avgpool, classifier = (
+        getattr(network, name, None) for name in ("features", "avgpool", "classifier")
+    )
+    if not (
+        isinstance(features, nn.Sequential)
+        and isinstance(avgpool, nn.Module)
+        and isinstance(classifier, nn.Module)
+    ):
+        raise ModelError(
+            f"{type(network).__name__} has no features, avgpool and classifier to split at; use a VGG-style network."
+        )
     if not -len(features) <= layer < len(features):
         raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
     cut = layer % len(features) + 1
@@ -79,7 +87,9 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     return GradCAM(maps, weights, chosen, scores.detach())
 
 
-def cam_from_gradient(feature_maps: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def cam_from_gradient(
+    feature_maps: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``."""
     weights = gradient.mean(dim=(2, 3))
     return torch.einsum("nc,nchw->nhw", weights, feature_maps).clamp(min=0), weights

@@ -45,10 +45,16 @@ class Gradient(Deconvnet):
 
 
 #: The three methods by name, in the order of the table above.
-METHODS: dict[str, type[Deconvnet]] = {"gradient": Gradient, "deconvnet": Deconvnet, "guided": GuidedBackprop}
+METHODS: dict[str, type[Deconvnet]] = {
+    "gradient": Gradient,
+    "deconvnet": Deconvnet,
+    "guided": GuidedBackprop,
+}
 
 
-def saliency(network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided") -> torch.Tensor:
+def saliency(
+    network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided"
+) -> torch.Tensor:
     """Back-project one class score a photo through ``network`` by one of :data:`METHODS`.
 
     ``x``: normalised photos ``(N, 3, H, W)``. Returns the same shape, signed and unscaled.

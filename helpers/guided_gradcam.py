@@ -45,7 +45,11 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     net = walk_of(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
-    return GuidedGradCAM(*(part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:])), chosen, trace.scores)
+    return GuidedGradCAM(
+        *(part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:])),
+        chosen,
+        trace.scores,
+    )
 
 
 def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedGradCAM:
@@ -60,12 +64,18 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     try:
         chosen = torch.as_tensor(classes, device=x.device)
     except (TypeError, ValueError) as error:  # words, uneven lists
-        raise TypeError(f"Classes are whole numbers (use model.class_index(name)), got {classes!r}.") from error
+        raise TypeError(
+            f"Classes are whole numbers (use model.class_index(name)), got {classes!r}."
+        ) from error
     if chosen.ndim == 1:
         chosen = chosen.expand(len(x), -1)
     if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
-        raise ValueError(f"Expected K classes or (N, K) of them for {len(x)} photos, got shape {tuple(chosen.shape)}.")
-    chosen = torch.stack([check_classes(column, trace.scores) for column in chosen.unbind(1)], dim=1)
+        raise ValueError(
+            f"Expected K classes or (N, K) of them for {len(x)} photos, got shape {tuple(chosen.shape)}."
+        )
+    chosen = torch.stack(
+        [check_classes(column, trace.scores) for column in chosen.unbind(1)], dim=1
+    )
     return GuidedGradCAM(*products(net, trace, chosen, x.shape[-2:]), chosen, trace.scores)
 
 
@@ -89,19 +99,27 @@ def walk_of(network: nn.Module) -> GuidedBackprop:
 
 
 @torch.no_grad()
-def products(net: GuidedBackprop, trace: Trace, chosen: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+def products(
+    net: GuidedBackprop, trace: Trace, chosen: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, ...]:
     """Maps ``(N, K, 3, H, W)``, Grad-CAM ``(N, K, H, W)`` and guided ``(N, K, 3, H, W)`` of the classes ``(N, K)``."""
     n, k = chosen.shape
-    start = torch.cat([one_hot(column, trace.scores)[:, None] for column in chosen.unbind(1)], dim=1)
+    start = torch.cat(
+        [one_hot(column, trace.scores)[:, None] for column in chosen.unbind(1)], dim=1
+    )
 
     def both(signal, mask):
         plain, guided = signal.view(2, n, k, *signal.shape[1:])
         mask = mask[:, None]  # a photo's mask counts for all of its classes
-        return torch.stack([Gradient.relu_down(plain, mask), net.relu_down(guided, mask)]).view(signal.shape)
+        return torch.stack([Gradient.relu_down(plain, mask), net.relu_down(guided, mask)]).view(
+            signal.shape
+        )
 
     # Both rules and all classes go through the classifier side by side: on the way down it takes
     # as long to read its large weights once as to use them
-    signal = net.down(trace, start.flatten(0, 1).repeat(2, 1), len(net.steps), stop=net.depth, relu_down=both)
+    signal = net.down(
+        trace, start.flatten(0, 1).repeat(2, 1), len(net.steps), stop=net.depth, relu_down=both
+    )
     plain, signal = signal.view(2, n, k, *trace.feature_maps.shape[1:])
     cam, _ = cam_from_gradient(trace.feature_maps.repeat_interleave(k, dim=0), plain.flatten(0, 1))
     cam = resize_maps(cam, size).view(n, k, *size)

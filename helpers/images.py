@@ -79,9 +79,13 @@ def load_photo(source: Source) -> Image.Image:
     except FileNotFoundError:
         raise PhotoError(f"There is no file {name}.") from None
     except Image.DecompressionBombError:
-        raise PhotoError(f"{name} has too many pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. Scale it down first.") from None
+        raise PhotoError(
+            f"{name} has too many pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. Scale it down first."
+        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise PhotoError(f"{name} could not be read as a picture ({error}). Is it complete? Try saving it as PNG or JPEG.") from error
+        raise PhotoError(
+            f"{name} could not be read as a picture ({error}). Is it complete? Try saving it as PNG or JPEG."
+        ) from error
 
 
 def remarks(file: bytes) -> list[str]:
@@ -94,11 +98,20 @@ def remarks(file: bytes) -> list[str]:
         return [
             words
             for holds, words in [
-                (getattr(picture, "is_animated", False), "It is animated: its first frame was taken."),
-                (picture.getexif().get(ORIENTATION, 1) != 1, "It was turned upright, as its EXIF data ask for."),
+                (
+                    getattr(picture, "is_animated", False),
+                    "It is animated: its first frame was taken.",
+                ),
+                (
+                    picture.getexif().get(ORIENTATION, 1) != 1,
+                    "It was turned upright, as its EXIF data ask for.",
+                ),
                 (_transparent(picture), "What is transparent was laid on white."),
                 (mode.startswith("I"), "Its 16 bits a pixel were scaled to 8."),
-                (mode in ("CMYK", "YCbCr", "LAB", "HSV"), f"Its colours were converted from {mode} to RGB."),
+                (
+                    mode in ("CMYK", "YCbCr", "LAB", "HSV"),
+                    f"Its colours were converted from {mode} to RGB.",
+                ),
             ]
             if holds
         ]
@@ -110,28 +123,40 @@ def _transparent(picture: Image.Image) -> bool:
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise PhotoError(f"An array of shape {array.shape} is no picture: expected (H, W), (H, W, 3) or (H, W, 4).")
+        raise PhotoError(
+            f"An array of shape {array.shape} is no picture: expected (H, W), (H, W, 3) or (H, W, 4)."
+        )
     if array.size == 0:
         raise PhotoError(f"An array of shape {array.shape} holds no pixel.")
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise PhotoError("A float picture must lie in [0, 1]; divide by 255, or convert it to uint8.")
+            raise PhotoError(
+                "A float picture must lie in [0, 1]; divide by 255, or convert it to uint8."
+            )
         array = np.rint(array * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = (array // 257).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise PhotoError(f"An array of {array.dtype} is no picture: expected uint8, uint16, or float in [0, 1].")
+        raise PhotoError(
+            f"An array of {array.dtype} is no picture: expected uint8, uint16, or float in [0, 1]."
+        )
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     width, height = picture.size
     if width * height > MOST_PIXELS:
-        raise PhotoError(f"The picture has {width}x{height} pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. Scale it down first.")
+        raise PhotoError(
+            f"The picture has {width}x{height} pixels; at most {MOST_PIXELS / 1e6:.0f} million are read. Scale it down first."
+        )
     if min(width, height) < FEWEST_PIXELS_A_SIDE:
-        raise PhotoError(f"The picture has {width}x{height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed.")
+        raise PhotoError(
+            f"The picture has {width}x{height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed."
+        )
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip, not scale
+    if picture.mode.startswith(
+        "I"
+    ):  # 16 bits a pixel: Pillow's own conversion would clip, not scale
         picture = _from_array(np.asarray(picture).clip(0, 65535).astype(np.uint16))
     if _transparent(picture):
         picture = picture.convert("RGBA")
@@ -157,19 +182,27 @@ class Preprocess:
         width, height = picture.size
         # a strip of 16 x 3 million pixels passes `load_photo`, and would not fit in memory resized
         if max(width, height) / min(width, height) * self.resize**2 > MOST_PIXELS:
-            raise PhotoError(f"The picture is too long for its width ({width}x{height} pixels). Crop it first.")
+            raise PhotoError(
+                f"The picture is too long for its width ({width}x{height} pixels). Crop it first."
+            )
         resized = v2.functional.resize(picture, [self.resize], antialias=True)
         return v2.functional.center_crop(resized, [self.crop, self.crop])
 
     def __call__(self, photos: Source | Sequence[Source]) -> torch.Tensor:
         """One photo, or a list of them: float32 ``(N, 3, crop, crop)``, about -2.1 to 2.6."""
         batch = photos if isinstance(photos, (list, tuple)) else [photos]
-        pixels = [v2.functional.to_dtype(v2.functional.to_image(self.cropped(p)), torch.float32, scale=True) for p in batch]
+        pixels = [
+            v2.functional.to_dtype(
+                v2.functional.to_image(self.cropped(p)), torch.float32, scale=True
+            )
+            for p in batch
+        ]
         return v2.functional.normalize(torch.stack(pixels), MEAN, STD)
 
     @staticmethod
     def restore(x: torch.Tensor) -> np.ndarray:
         """Undo the normalisation: ``(N, 3, H, W)`` to float64 ``(N, H, W, 3)`` in [0, 1], for showing."""
-        pixels = x.detach().cpu().double() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+        pixels = x.detach().cpu().double() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(
+            MEAN
+        ).view(3, 1, 1)
         return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()
-

@@ -25,7 +25,9 @@ def _inside(shape: tuple[int, int], box: Box) -> np.ndarray:
     left, top, right, bottom = box
     height, width = shape
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-        raise ValueError(f"Box (left, top, right, bottom) = {box} is empty or leaves the map of {height} x {width} pixels.")
+        raise ValueError(
+            f"Box (left, top, right, bottom) = {box} is empty or leaves the map of {height} x {width} pixels."
+        )
     inside = np.zeros(shape, dtype=bool)
     inside[top:bottom, left:right] = True
     return inside
@@ -97,7 +99,9 @@ def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tens
 def edge_strength(photo: np.ndarray) -> torch.Tensor:
     """The other baseline without a network: Sobel's edges of a photo ``(H, W, 3)`` in [0, 1], ``(H, W)`` >= 0."""
     if np.ndim(photo) != 3 or np.shape(photo)[2] != 3:
-        raise ValueError(f"Expected a photo (H, W, 3), got {np.shape(photo)}; model.preprocess.restore(x)[0] is one.")
+        raise ValueError(
+            f"Expected a photo (H, W, 3), got {np.shape(photo)}; model.preprocess.restore(x)[0] is one."
+        )
     return torch.from_numpy(sobel(rgb2gray(photo))).float()
 
 
@@ -109,7 +113,12 @@ def blurred(x: torch.Tensor, spread: float = 1 / 16) -> torch.Tensor:
 
 @torch.no_grad()
 def replacement_curve(
-    network: nn.Module, start: torch.Tensor, end: torch.Tensor, values: Map, class_index: int, steps: int = 32
+    network: nn.Module,
+    start: torch.Tensor,
+    end: torch.Tensor,
+    values: Map,
+    class_index: int,
+    steps: int = 32,
 ) -> torch.Tensor:
     """The class's probability while ``start`` turns into ``end``, the map's strongest pixels first.
 
@@ -143,7 +152,9 @@ def replacement_curve(
     check_photos(start), check_photos(end)
     amounts = _amounts(values)
     if len(start) != 1 or start.shape != end.shape or amounts.shape != start.shape[-2:]:
-        raise ValueError(f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, {tuple(end.shape)} and {amounts.shape}.")
+        raise ValueError(
+            f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, {tuple(end.shape)} and {amounts.shape}."
+        )
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
     ties = np.random.default_rng(0).permutation(amounts.size)

@@ -90,7 +90,9 @@ class Model:
         """
         known = [self.class_names.index(name) for name in names if name in self.class_names]
         if not known:
-            raise KeyError(f"{self.name} knows none of {', '.join(names)}; model.class_names lists its classes.")
+            raise KeyError(
+                f"{self.name} knows none of {', '.join(names)}; model.class_names lists its classes."
+            )
         if len(x) != 1:
             raise ValueError(f"Expected one photo, got {len(x)}.")
         scores = self.network(x)[0]
@@ -142,20 +144,30 @@ def load_model(name: str = "embedded", device: str | None = None) -> Model:
     return Model(name, network, class_names, preprocess, preprocess.crop, target)
 
 
-def _embedded(weights: Path = WEIGHTS, card: Path = CARD) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
+def _embedded(
+    weights: Path = WEIGHTS, card: Path = CARD
+) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
     try:
         facts, raw = json.loads(card.read_text()), weights.read_bytes()
     except OSError as error:
-        raise ModelUnavailable(f"{error.filename} is missing; install the package again.") from error
+        raise ModelUnavailable(
+            f"{error.filename} is missing; install the package again."
+        ) from error
     except ValueError as error:
-        raise ModelUnavailable(f"{card.name} is damaged ({error}); install the package again.") from error
+        raise ModelUnavailable(
+            f"{card.name} is damaged ({error}); install the package again."
+        ) from error
     digest = hashlib.sha256(raw).hexdigest()
     if digest != facts["sha256"]:
-        raise ModelUnavailable(f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {facts['sha256'][:12]}...); install the package again.")
+        raise ModelUnavailable(
+            f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {facts['sha256'][:12]}...); install the package again."
+        )
     names = tuple(facts["class_names"])
     network = VGG16(len(names), **facts["architecture"])
     # float16 on disk, float32 at work
-    network.load_state_dict({key: value.float() for key, value in safetensors.torch.load(raw).items()})
+    network.load_state_dict(
+        {key: value.float() for key, value in safetensors.torch.load(raw).items()}
+    )
     return network, names, Preprocess(facts["resize"], facts["crop"])
 
 
@@ -169,4 +181,8 @@ def _vgg16() -> tuple[nn.Module, tuple[str, ...], Preprocess]:
             'without one, load_model("embedded") works everywhere.'
         ) from error
     transform = weights.transforms()
-    return network, tuple(weights.meta["categories"]), Preprocess(transform.resize_size[0], transform.crop_size[0])
+    return (
+        network,
+        tuple(weights.meta["categories"]),
+        Preprocess(transform.resize_size[0], transform.crop_size[0]),
+    )

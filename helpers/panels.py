@@ -40,13 +40,18 @@ class Panel:
 def encode(picture: np.ndarray, format: str = "PNG", **options) -> bytes:
     """A picture ``(h, w)`` or ``(h, w, 3)`` in [0, 1] as a file."""
     file = io.BytesIO()
-    Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)).save(file, format, **options)
+    Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)).save(
+        file, format, **options
+    )
     return file.getvalue()
 
 
 def light(picture: np.ndarray, quality: int = 80) -> bytes:
     """A picture as WebP: without loss or with, whichever is smaller."""
-    lossless, lossy = encode(picture, "WEBP", lossless=True, method=4), encode(picture, "WEBP", quality=quality, method=5)
+    lossless, lossy = (
+        encode(picture, "WEBP", lossless=True, method=4),
+        encode(picture, "WEBP", quality=quality, method=5),
+    )
     return min(lossless, lossy, key=len)
 
 
@@ -67,7 +72,10 @@ def board(panels: Sequence[Panel], headline: str = "", words: str = "", file=enc
 
 
 def _panel(panel: Panel, file) -> str:
-    pictures = "".join(f'<img alt="{html.escape(words, quote=True)}" src="{data_address(file(picture))}">' for words, picture in panel.pictures)
+    pictures = "".join(
+        f'<img alt="{html.escape(words, quote=True)}" src="{data_address(file(picture))}">'
+        for words, picture in panel.pictures
+    )
     return (
         f'<div class="player-panel{" player-large" * panel.large}"><p><b>{html.escape(panel.title)}</b> <span>{html.escape(panel.note)}</span></p>'
         f'<div class="player-pictures{" player-sharp" * panel.sharp}">{pictures}</div></div>'
@@ -84,7 +92,10 @@ def track(stops: Sequence[tuple[int, int, str]], here: int) -> str:
         for step, (row, column, kind) in enumerate(stops)
     )
     kinds = dict.fromkeys(kind for _, _, kind in stops)
-    key = "".join(f'<span><i data-kind="{html.escape(kind, quote=True)}"></i> {html.escape(kind)}</span>' for kind in kinds)
+    key = "".join(
+        f'<span><i data-kind="{html.escape(kind, quote=True)}"></i> {html.escape(kind)}</span>'
+        for kind in kinds
+    )
     return f'<div class="player-track" aria-hidden="true"><div class="player-cells">{cells}</div><p>{key}<span>upper row: up, lower row: down</span></p></div>'
 
 

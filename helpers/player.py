@@ -49,7 +49,13 @@ class _Store(dict):
         return self[thing]
 
 
-def player(name: str, title: str, controls: Sequence[Control], shot: Callable[..., tuple[str, str, Sequence[Panel]]], quality: int = 80) -> str:
+def player(
+    name: str,
+    title: str,
+    controls: Sequence[Control],
+    shot: Callable[..., tuple[str, str, Sequence[Panel]]],
+    quality: int = 80,
+) -> str:
     """HTML of a player.
 
     Parameters
@@ -77,14 +83,30 @@ def player(name: str, title: str, controls: Sequence[Control], shot: Callable[..
 
     for choice in itertools.product(*map(range, sizes)):
         headline, words, panels = shot(*choice)
-        shown = [[texts[p.title], texts[p.note], int(p.sharp), [[number(picture), texts[alt]] for alt, picture in p.pictures]] for p in panels]
+        shown = [
+            [
+                texts[p.title],
+                texts[p.note],
+                int(p.sharp),
+                [[number(picture), texts[alt]] for alt, picture in p.pictures],
+            ]
+            for p in panels
+        ]
         shots.append([texts[headline], texts[words], shown])
     headline, words, panels = shot(*(control.start for control in controls))
     first = board(panels, headline, words, file=lambda picture: light(picture, quality))
     # "</" would end the script early
-    packed = json.dumps({"sizes": sizes, "shots": shots, "texts": list(texts), "pictures": list(pictures)}, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
+    packed = json.dumps(
+        {"sizes": sizes, "shots": shots, "texts": list(texts), "pictures": list(pictures)},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).replace("</", "<\\/")
     parts = "".join(_control(name, i, control) for i, control in enumerate(controls))
-    maps = "".join(f'<div data-map="{i}">{track(control.stops, control.start)}</div>' for i, control in enumerate(controls) if control.stops)
+    maps = "".join(
+        f'<div data-map="{i}">{track(control.stops, control.start)}</div>'
+        for i, control in enumerate(controls)
+        if control.stops
+    )
     return f"""{STYLE}
 <div class="player" id="{name}" role="group" aria-label="{html.escape(title, quote=True)}">
 <div class="player-controls">{parts}</div>
@@ -110,8 +132,13 @@ def _control(name: str, i: int, control: Control) -> str:
             for j, option in enumerate(options)
         )
         return f"<fieldset><legend>{label}</legend>{radios}</fieldset>"
-    choices = "".join(f'<option value="{j}"{" selected" * (j == control.start)}>{option}</option>' for j, option in enumerate(options))
-    return f'<label>{label} <select data-control="{i}" autocomplete="off">{choices}</select></label>'
+    choices = "".join(
+        f'<option value="{j}"{" selected" * (j == control.start)}>{option}</option>'
+        for j, option in enumerate(options)
+    )
+    return (
+        f'<label>{label} <select data-control="{i}" autocomplete="off">{choices}</select></label>'
+    )
 
 
 _SCRIPT = """(function () {

@@ -55,10 +55,14 @@ def _new_figure(width: float, height: float) -> Figure:
 
 def _note(figure: Figure, words: str) -> None:
     if words:
-        letters = int(figure.get_figwidth() * 72 / (0.53 * NOTE_POINTS))  # a letter is about half as wide as high
+        letters = int(
+            figure.get_figwidth() * 72 / (0.53 * NOTE_POINTS)
+        )  # a letter is about half as wide as high
         lines = -(-len(words) // letters)
         # lines of about one length; a last one of one word looks lost
-        figure.supxlabel(textwrap.fill(words, min(letters, len(words) // lines + 8)), fontsize=NOTE_POINTS)
+        figure.supxlabel(
+            textwrap.fill(words, min(letters, len(words) // lines + 8)), fontsize=NOTE_POINTS
+        )
 
 
 def check_picture(picture: np.ndarray) -> np.ndarray:
@@ -73,7 +77,9 @@ def check_picture(picture: np.ndarray) -> np.ndarray:
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] != 3):
         raise ValueError(f"Expected a picture (H, W) or (H, W, 3), got {picture.shape}.")
     if not (picture.min() >= 0 and picture.max() <= 1):
-        raise ValueError("A picture must lie in [0, 1]; scale the map first, for example scaling.signed(map).")
+        raise ValueError(
+            "A picture must lie in [0, 1]; scale the map first, for example scaling.signed(map)."
+        )
     return picture
 
 
@@ -83,7 +89,9 @@ def heat_map(values: np.ndarray, colours: str = HEAT) -> np.ndarray:
     return table[np.rint(check_picture(values) * 255).astype(int)]
 
 
-def overlay(photo: np.ndarray, values: np.ndarray, strength: float = 0.7, colours: str = HEAT) -> np.ndarray:
+def overlay(
+    photo: np.ndarray, values: np.ndarray, strength: float = 0.7, colours: str = HEAT
+) -> np.ndarray:
     """``(1 - strength) * photo + strength * heat map``: ``(H, W, 3)`` in [0, 1].
 
     ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is the original's blend.
@@ -94,13 +102,17 @@ def overlay(photo: np.ndarray, values: np.ndarray, strength: float = 0.7, colour
         If their sizes differ, or ``strength`` is not in [0, 1].
     """
     if np.shape(photo)[:2] != np.shape(values):
-        raise ValueError(f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; resize the map first.")
+        raise ValueError(
+            f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; resize the map first."
+        )
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is a share from 0 to 1, not {strength}.")
     return (1 - strength) * check_picture(photo) + strength * heat_map(values, colours)
 
 
-def show_row(pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = "", columns: int = 4) -> Figure:
+def show_row(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = "", columns: int = 4
+) -> Figure:
     """Pictures beside each other, a title each; ``note`` stands below and says how they were scaled.
 
     Greys ``(H, W)`` and colours ``(H, W, 3)``, all in [0, 1]; after ``columns`` a new row begins.
@@ -135,7 +147,12 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
     with plt.rc_context(STYLE):
         axis = figure.subplots()
         # by place, not by name: ImageNet has two classes called "crane"
-        bars = axis.barh(range(len(names)), [100 * p for p in probabilities], color=[ACCENT] + [PALE] * (len(top) - 1), tick_label=names)
+        bars = axis.barh(
+            range(len(names)),
+            [100 * p for p in probabilities],
+            color=[ACCENT] + [PALE] * (len(top) - 1),
+            tick_label=names,
+        )
         axis.bar_label(bars, fmt="%.0f %%", padding=4)
         axis.invert_yaxis()
         axis.set(xlim=(0, 110), xlabel="probability (%)", title=title)
@@ -143,8 +160,13 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
 
 
 def show_curves(
-    panels: Sequence[Mapping[str, Sequence[float]]], titles: Sequence[str], places: Sequence,
-    xlabel: str = "", ylabel: str = "", note: str = "", limits: tuple[float, float] | None = None,
+    panels: Sequence[Mapping[str, Sequence[float]]],
+    titles: Sequence[str],
+    places: Sequence,
+    xlabel: str = "",
+    ylabel: str = "",
+    note: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Panels of curves beside each other on common axes; each panel maps a method's name to its values.
 
@@ -161,7 +183,16 @@ def show_curves(
             for (name, values), turn in zip(curves.items(), itertools.cycle(LINES.values())):
                 colour, mark, line = LINES.get(name, turn)
                 every = max(1, len(values) // 16)
-                axis.plot(range(len(values)) if words else places, values, line, color=colour, marker=mark, markersize=5, markevery=every, label=name)
+                axis.plot(
+                    range(len(values)) if words else places,
+                    values,
+                    line,
+                    color=colour,
+                    marker=mark,
+                    markersize=5,
+                    markevery=every,
+                    label=name,
+                )
             axis.set(title=title, xlabel=xlabel)
             axis.grid(color=PALE, linewidth=0.5)
             axis.axhline(0, color=INK, linewidth=0.8)
@@ -170,14 +201,22 @@ def show_curves(
             if words:
                 axis.set_xticks(range(len(places)), places, rotation=90)
         axes[0].set_ylabel(ylabel)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4 if len(panels) > 1 else 3, frameon=False)
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=4 if len(panels) > 1 else 3,
+            frameon=False,
+        )
         _note(figure, note)
     return figure
 
 
 def show_bars(
-    panels: Sequence[Mapping[str, tuple[float, float]]], titles: Sequence[str],
-    chance: Sequence[float] | None = None, xlabel: str = "", note: str = "",
+    panels: Sequence[Mapping[str, tuple[float, float]]],
+    titles: Sequence[str],
+    chance: Sequence[float] | None = None,
+    xlabel: str = "",
+    note: str = "",
 ) -> Figure:
     """Panels of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
 
@@ -191,7 +230,14 @@ def show_bars(
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for i, (axis, rows, title) in enumerate(zip(axes, panels, titles)):
             values, errors = zip(*(rows[name] for name in names))
-            bars = axis.barh(range(len(names)), values, xerr=errors, ecolor=INK, color=[LINES.get(name, (PALE,))[0] for name in names], tick_label=names)
+            bars = axis.barh(
+                range(len(names)),
+                values,
+                xerr=errors,
+                ecolor=INK,
+                color=[LINES.get(name, (PALE,))[0] for name in names],
+                tick_label=names,
+            )
             axis.bar_label(bars, fmt="%.0f", padding=4)
             axis.set(title=title, xlabel=xlabel)
             axis.margins(x=0.12)

@@ -11,7 +11,9 @@ from torch import nn
 
 def weighted_layers(network: nn.Module) -> list[str]:
     """Names of the layers with weights (convolutions and linear), the classifier's last one first."""
-    return [name for name, part in network.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))][::-1]
+    return [
+        name for name, part in network.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))
+    ][::-1]
 
 
 @torch.no_grad()
@@ -30,7 +32,9 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
     known = weighted_layers(network)
     unknown = [name for name in layers if name not in known]
     if unknown:
-        raise ValueError(f"No layer with weights is called {', '.join(unknown)}; there are {', '.join(known)}.")
+        raise ValueError(
+            f"No layer with weights is called {', '.join(unknown)}; there are {', '.join(known)}."
+        )
     clone = copy.deepcopy(network)
     for name in layers:
         layer = clone.get_submodule(name)

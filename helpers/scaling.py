@@ -16,11 +16,17 @@ def to_numpy(maps: Map) -> np.ndarray:
     ValueError
         If it is neither ``(H, W)`` nor ``(3, H, W)`` nor ``(H, W, 3)``, or holds NaN or infinity.
     """
-    array = maps.detach().cpu().double().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps, dtype=float)
+    array = (
+        maps.detach().cpu().double().numpy()
+        if isinstance(maps, torch.Tensor)
+        else np.asarray(maps, dtype=float)
+    )
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"Expected one map (H, W), (3, H, W) or (H, W, 3), got {array.shape}; index the batch first.")
+        raise ValueError(
+            f"Expected one map (H, W), (3, H, W) or (H, W, 3), got {array.shape}; index the batch first."
+        )
     if not np.isfinite(array).all():
         raise ValueError("The map holds NaN or infinite values.")
     return array

@@ -95,7 +95,9 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
     """
     net = Deconvnet(network)
     if len(check_photos(x)) != 1:
-        raise ValueError(f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch.")
+        raise ValueError(
+            f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch."
+        )
     here, memory, between = x, [], [x]
     for step in net.steps:
         here, noted = step.up(here.clone())  # a ReLU overwrites what it is given
@@ -106,7 +108,9 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
 
 
 @torch.no_grad()
-def frame(way: Walk, step: int, rule: str = "guided", c: int | None = None, channels: int = 4) -> Frame:
+def frame(
+    way: Walk, step: int, rule: str = "guided", c: int | None = None, channels: int = 4
+) -> Frame:
     """What step ``step`` of a walk shows under one of the three rules for the ReLU.
 
     Parameters
@@ -153,9 +157,20 @@ def frame(way: Walk, step: int, rule: str = "guided", c: int | None = None, chan
     elif layer is not None and isinstance(net.steps[layer], Pooling):
         switches = switch_places(*trace.memory[layer])[0, shown]
     return Frame(
-        step, level, layer, "photo" if layer is None else _kind(net.steps[layer]), down, rule,
-        tuple(activation.shape[1:]), tuple(shown), activation[0, shown], mask, switches,
-        None if signal is None else signal[0, shown], picture, way.photo,
+        step,
+        level,
+        layer,
+        "photo" if layer is None else _kind(net.steps[layer]),
+        down,
+        rule,
+        tuple(activation.shape[1:]),
+        tuple(shown),
+        activation[0, shown],
+        mask,
+        switches,
+        None if signal is None else signal[0, shown],
+        picture,
+        way.photo,
     )
 
 
@@ -185,7 +200,9 @@ def switch_places(switches: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def _kind(step: nn.Module) -> str:
-    return {"Convolution": "Conv2d", "Rectifier": "ReLU", "Pooling": "MaxPool2d"}.get(type(step).__name__, type(step).__name__)
+    return {"Convolution": "Conv2d", "Rectifier": "ReLU", "Pooling": "MaxPool2d"}.get(
+        type(step).__name__, type(step).__name__
+    )
 
 
 RULES = {
@@ -228,8 +245,16 @@ def describe(shot: Frame) -> str:
             f"{_UP.get(shot.kind, '')} The large picture is the strongest unit of these {shot.shape[0]} channels, "
             f'sent back to the photo under the rule "{shot.rule}".'
         )
-    done = f'The rule "{shot.rule}": {RULES[shot.rule]}.' if shot.kind == "ReLU" else _DOWN.get(shot.kind, "")
-    end = f'the finished one, under the rule "{shot.rule}"' if shot.level == 0 else "the signal so far, at each place that of the strongest channel"
+    done = (
+        f'The rule "{shot.rule}": {RULES[shot.rule]}.'
+        if shot.kind == "ReLU"
+        else _DOWN.get(shot.kind, "")
+    )
+    end = (
+        f'the finished one, under the rule "{shot.rule}"'
+        if shot.level == 0
+        else "the signal so far, at each place that of the strongest channel"
+    )
     return f"{done} The large picture is {end}."
 
 
@@ -241,7 +266,15 @@ def panels(shot: Frame) -> list[Panel]:
     """
     signed = bool((shot.activation < 0).any())
     noted, name = (shot.mask, "mask") if shot.mask is not None else (shot.switches, "switches")
-    rows = [_row("activation", "grey is 0" if signed else "black is 0", shot, shot.activation, _signed if signed else _amount)]
+    rows = [
+        _row(
+            "activation",
+            "grey is 0" if signed else "black is 0",
+            shot,
+            shot.activation,
+            _signed if signed else _amount,
+        )
+    ]
     if noted is None:
         rows.append(Panel("mask or switches", f"a {shot.kind} has none"))
     else:
@@ -258,11 +291,21 @@ def panels(shot: Frame) -> list[Panel]:
         title, note, picture = "signal so far", "all channels; black is 0", _amount(shot.picture)
     else:
         title, note, picture = "finished picture", "grey is 0", _signed(shot.picture)
-    return [*rows, Panel(title, note, [(f"{title}, {note}. {headline(shot)}", picture)], large=True)]
+    return [
+        *rows,
+        Panel(title, note, [(f"{title}, {note}. {headline(shot)}", picture)], large=True),
+    ]
 
 
 def _row(title: str, note: str, shot: Frame, maps: torch.Tensor, scale) -> Panel:
-    return Panel(title, note, [(f"{title} of channel {channel}", scale(tile)) for channel, tile in zip(shot.channels, maps)])
+    return Panel(
+        title,
+        note,
+        [
+            (f"{title} of channel {channel}", scale(tile))
+            for channel, tile in zip(shot.channels, maps)
+        ],
+    )
 
 
 def _amount(values: torch.Tensor) -> np.ndarray:
@@ -282,4 +325,6 @@ def _in_photo(shot: Frame) -> tuple[str, np.ndarray]:
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     shown = 0.3 * shot.photo + 0.35
     shown[box] = _signed(shot.picture[:, box[0], box[1]])
-    return "grey is 0" if shown[box].shape == shown.shape else "grey is 0; around it the photo, faded", shown
+    return "grey is 0" if shown[
+        box
+    ].shape == shown.shape else "grey is 0; around it the photo, faded", shown

@@ -38,9 +38,16 @@ class ExplorerView:
     def __init__(self, model: Model) -> None:
         self.state = Explorer(model)
         self.sample = w.Dropdown(options=SAMPLES, description="Sample")
-        self.upload = w.FileUpload(accept="image/*", multiple=False, description="Upload a photo", layout=w.Layout(width="auto"))
+        self.upload = w.FileUpload(
+            accept="image/*",
+            multiple=False,
+            description="Upload a photo",
+            layout=w.Layout(width="auto"),
+        )
         self.buttons = [w.Button(layout=w.Layout(width="auto")) for _ in self.state.top]
-        self.typed = w.Text(description="Any class", placeholder="type a name, press Enter", continuous_update=False)
+        self.typed = w.Text(
+            description="Any class", placeholder="type a name, press Enter", continuous_update=False
+        )
         self.method = w.Dropdown(options=CHOICES, description="Method")
         self.layer = w.Dropdown(options=self.state.layers(), description="Layer")
         self.strength = w.FloatSlider(0.7, min=0, max=1, step=0.05, description="Strength")
@@ -51,22 +58,43 @@ class ExplorerView:
         self.message, self.pictures, self.link = w.HTML(), w.HTML(), w.HTML()
         for i, button in enumerate(self.buttons):
             button.on_click(lambda _, i=i: self.choose(self.state.top[i][0]))
-        self.sample.observe(lambda change: change["new"] and self.load(sample(change["new"])), "value")
+        self.sample.observe(
+            lambda change: change["new"] and self.load(sample(change["new"])), "value"
+        )
         self.upload.observe(self._uploaded, "value")
         self.typed.observe(self._typed, "value")
-        for control in (self.method, self.layer, self.strength, self.colours, self.scale, self.second):
+        for control in (
+            self.method,
+            self.layer,
+            self.strength,
+            self.colours,
+            self.scale,
+            self.second,
+        ):
             control.observe(lambda _: self.draw(), "value")
         self.save.on_click(lambda _: self.make_file())
-        self.box = w.VBox([
-            row(self.sample, self.upload), row(*self.buttons), row(self.typed, self.second), row(self.method, self.layer),
-            row(self.strength, self.colours, self.scale), self.message, self.pictures, row(self.save, self.link),
-        ])
+        self.box = w.VBox(
+            [
+                row(self.sample, self.upload),
+                row(*self.buttons),
+                row(self.typed, self.second),
+                row(self.method, self.layer),
+                row(self.strength, self.colours, self.scale),
+                self.message,
+                self.pictures,
+                row(self.save, self.link),
+            ]
+        )
         self._quiet = False
         self._new_photo()
 
     def say(self, words: str = "") -> None:
         """A sentence for the reader, in place of the last one."""
-        self.message.value = f'<p role="status" style="color:{plotting.CONTRAST}">{html.escape(words)}</p>' if words else ""
+        self.message.value = (
+            f'<p role="status" style="color:{plotting.CONTRAST}">{html.escape(words)}</p>'
+            if words
+            else ""
+        )
 
     def load(self, photo) -> bool:
         """Another photo, if it can be taken; a refused one is explained and everything stays as it was."""
@@ -109,14 +137,26 @@ class ExplorerView:
 
     def classes(self) -> list[int]:
         """The class asked for, and the one beside it, if any."""
-        return [self.c] + [self.second.value] * (self.second.value is not None and self.second.value >= 0)
+        return [self.c] + [self.second.value] * (
+            self.second.value is not None and self.second.value >= 0
+        )
 
     def panels(self) -> list[Panel]:
         """The photo, and the map of each class, as shown."""
         asked = {"method": self.method.value, "layer": self.layer.value}
-        look = {"strength": self.strength.value, "colours": self.colours.value, "scale": self.scale.value}
-        maps = [(self.state.describe(c, **asked), self.state.picture(c, **asked, **look)) for c in self.classes()]
-        return [Panel(words, pictures=[(words, picture)], large=True) for words, picture in [("The photo, as the network sees it", self.state.seen), *maps]]
+        look = {
+            "strength": self.strength.value,
+            "colours": self.colours.value,
+            "scale": self.scale.value,
+        }
+        maps = [
+            (self.state.describe(c, **asked), self.state.picture(c, **asked, **look))
+            for c in self.classes()
+        ]
+        return [
+            Panel(words, pictures=[(words, picture)], large=True)
+            for words, picture in [("The photo, as the network sees it", self.state.seen), *maps]
+        ]
 
     def draw(self) -> None:
         if self._quiet:
@@ -129,10 +169,19 @@ class ExplorerView:
     def make_file(self) -> bytes:
         """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
         titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()))
-        figure, file = plotting.show_row(pictures, [t.replace(" for ", "\nfor ") for t in titles], note=f"Map {SCALES[self.scale.value]}."), io.BytesIO()
+        figure, file = (
+            plotting.show_row(
+                pictures,
+                [t.replace(" for ", "\nfor ") for t in titles],
+                note=f"Map {SCALES[self.scale.value]}.",
+            ),
+            io.BytesIO(),
+        )
         figure.savefig(file)
         plotting.plt.close(figure)
-        self.link.value = f'<a download="explained.png" href="{data_address(file.getvalue())}">explained.png</a>'
+        self.link.value = (
+            f'<a download="explained.png" href="{data_address(file.getvalue())}">explained.png</a>'
+        )
         return file.getvalue()
 
 
@@ -141,7 +190,9 @@ class StepperView:
 
     def __init__(self, model: Model, x, c: int | None = None) -> None:
         self.way, self.c = walk(model.network, x), c
-        self.step = w.IntSlider(0, min=0, max=self.way.last_step, description="Step", continuous_update=True)
+        self.step = w.IntSlider(
+            0, min=0, max=self.way.last_step, description="Step", continuous_update=True
+        )
         self.rule = w.Dropdown(options=list(METHODS), value="guided", description="ReLU rule")
         self.back, self.on = w.Button(description="Back"), w.Button(description="Next")
         self.picture = w.HTML()

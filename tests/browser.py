@@ -21,11 +21,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-APPLICATIONS = ("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium")
+APPLICATIONS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
 # What a notebook opened in JupyterLab asks another server for: the picture on its badge. The tests
 # run without a network, so it is answered here; the pages of the book have a copy of their own.
 ANSWERS = {
-    "https://colab.research.google.com/assets/colab-badge.svg": ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>'),
+    "https://colab.research.google.com/assets/colab-badge.svg": (
+        "image/svg+xml",
+        '<svg xmlns="http://www.w3.org/2000/svg" width="117" height="20"/>',
+    ),
 }
 # What the theme itself says on every page, with an empty page too.
 THEME = ("Got invalid theme mode",)
@@ -34,7 +40,12 @@ THEME = ("Got invalid theme mode",)
 def find_chromium() -> str | None:
     """Path of a Chromium or Chrome: that of the variable CHROMIUM, or the first one found."""
     named = os.environ.get("CHROMIUM")
-    found = [named] if named else [shutil.which(name) for name in NAMES] + [path for path in APPLICATIONS if Path(path).exists()]
+    found = (
+        [named]
+        if named
+        else [shutil.which(name) for name in NAMES]
+        + [path for path in APPLICATIONS if Path(path).exists()]
+    )
     return next(filter(None, found), None)
 
 
@@ -44,9 +55,13 @@ def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = find_chromium()
     if path is None:
-        pytest.skip("no Chromium or Chrome is installed; set CHROMIUM=/path/to/chrome if it lies elsewhere")
+        pytest.skip(
+            "no Chromium or Chrome is installed; set CHROMIUM=/path/to/chrome if it lies elsewhere"
+        )
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-quic", "--disable-dev-shm-usage"])
+        browser = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-quic", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()
 
@@ -56,7 +71,14 @@ def page(chromium):
     """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server for anything."""
     context = chromium.new_context(viewport={"width": 1200, "height": 1000})
     tab, complaints = context.new_page(), []
-    tab.on("console", lambda message: complaints.append(f"console: {message.text} {message.location.get('url', '')}") if message.type == "error" else None)
+    tab.on(
+        "console",
+        lambda message: (
+            complaints.append(f"console: {message.text} {message.location.get('url', '')}")
+            if message.type == "error"
+            else None
+        ),
+    )
     tab.on("pageerror", lambda error: complaints.append(f"thrown: {error}"))
 
     def guard(route):
@@ -73,7 +95,9 @@ def page(chromium):
     tab.complaints = complaints  # a test may take out what it expects
     yield tab
     context.close()
-    complaints = [complaint for complaint in complaints if not any(words in complaint for words in THEME)]
+    complaints = [
+        complaint for complaint in complaints if not any(words in complaint for words in THEME)
+    ]
     assert not complaints, "\n".join(complaints)
 
 
@@ -85,7 +109,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """Serve a folder on a free local port; gives the address, without a slash at the end."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
@@ -99,13 +125,19 @@ def built(chromium, tmp_path_factory):
     pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
     folder = tmp_path_factory.mktemp("book")
     for name in ("book", "notebooks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
+        )
     shutil.copy(ROOT / "_toc.yml", folder)
     settings = (ROOT / "_config.yml").read_text(encoding="utf-8")
     assert settings.count("execute_notebooks: cache") == 1
-    (folder / "_config.yml").write_text(settings.replace("execute_notebooks: cache", 'execute_notebooks: "off"'), encoding="utf-8")
+    (folder / "_config.yml").write_text(
+        settings.replace("execute_notebooks: cache", 'execute_notebooks: "off"'), encoding="utf-8"
+    )
     build = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
-    built = subprocess.run([sys.executable, "-c", build, "build", str(folder), "--all"], capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-c", build, "build", str(folder), "--all"], capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
     return folder / "_build" / "html"
 

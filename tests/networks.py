@@ -12,7 +12,9 @@ from torch import nn
 from helpers import VGG16, fold_batch_norm
 
 
-def noise(n: int, height: int, width: int | None = None, dtype=torch.float32, seed: int = 0) -> torch.Tensor:
+def noise(
+    n: int, height: int, width: int | None = None, dtype=torch.float32, seed: int = 0
+) -> torch.Tensor:
     """Random "photos" ``(n, 3, height, width)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, 3, height, width or height, generator=generator, dtype=dtype)
@@ -38,18 +40,30 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 
 def torchvision_vgg(name: str, hidden: int = 32, classes: int = 10) -> nn.Module:
     """One of torchvision's networks, random; ``hidden`` narrows the classifier, which is most of its size."""
-    with torch.device("meta"):  # torchvision's own initialisation would take most of the tests' time
+    with torch.device(
+        "meta"
+    ):  # torchvision's own initialisation would take most of the tests' time
         network = getattr(torchvision.models, name)(weights=None, init_weights=False)
         if hidden != 4096:
             network.classifier = nn.Sequential(
-                nn.Linear(512 * 7 * 7, hidden), nn.ReLU(True), nn.Dropout(),
-                nn.Linear(hidden, hidden), nn.ReLU(True), nn.Dropout(),
+                nn.Linear(512 * 7 * 7, hidden),
+                nn.ReLU(True),
+                nn.Dropout(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(True),
+                nn.Dropout(),
                 nn.Linear(hidden, classes),
             )
     return randomise(network.to_empty(device="cpu"))
 
 
-def narrow(widths=(4, 6, 8, 10, 12), hidden: int = 9, pooled: int = 3, classes: int = 7, ceil_mode: bool = False) -> VGG16:
+def narrow(
+    widths=(4, 6, 8, 10, 12),
+    hidden: int = 9,
+    pooled: int = 3,
+    classes: int = 7,
+    ceil_mode: bool = False,
+) -> VGG16:
     """Our own VGG-16, a few channels wide."""
     network = randomise(VGG16(classes, widths=widths, hidden=hidden, pooled=pooled, dropout=0.5))
     for module in network.modules():

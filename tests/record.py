@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from helpers import METHODS, SAMPLES, Model, grad_cam, guided_gradcam, load_model, models, sample, saliency
+from helpers import (
+    METHODS,
+    SAMPLES,
+    Model,
+    grad_cam,
+    guided_gradcam,
+    load_model,
+    models,
+    saliency,
+    sample,
+)
 
 RECORD = Path(__file__).with_name("data") / "maps.npz"
 SIDE = 8
@@ -22,7 +32,10 @@ SIDE = 8
 def coarse(maps: torch.Tensor) -> np.ndarray:
     """The mean positive and the mean negative part of a map ``(..., H, W)`` in 8 x 8 fields: ``(2, 8, 8)``."""
     flat = maps.reshape(1, -1, *maps.shape[-2:])
-    parts = [F.adaptive_avg_pool2d(part, SIDE).mean(1)[0] for part in (flat.clamp(min=0), flat.clamp(max=0))]
+    parts = [
+        F.adaptive_avg_pool2d(part, SIDE).mean(1)[0]
+        for part in (flat.clamp(min=0), flat.clamp(max=0))
+    ]
     return torch.stack(parts).numpy().astype(np.float32)
 
 

@@ -46,7 +46,11 @@ def family(request):
 
 def quick(name):
     """GoogLeNet's and Inception's own initialisation takes a minute; and neither needs its training heads."""
-    return {"init_weights": False, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    return (
+        {"init_weights": False, "aux_logits": False}
+        if name in ("googlenet", "inception_v3")
+        else {}
+    )
 
 
 def reference_relu(f, top, method):
@@ -75,7 +79,11 @@ def reference(network, x, classes, method, monkeypatch):
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, (nn.ReLU, nn.ReLU6)):
-                setattr(module, name, ReferenceReLU(6.0 if isinstance(child, nn.ReLU6) else torch.inf, method))
+                setattr(
+                    module,
+                    name,
+                    ReferenceReLU(6.0 if isinstance(child, nn.ReLU6) else torch.inf, method),
+                )
     leaf = x.clone().requires_grad_()
     with monkeypatch.context() as patch:
         patch.setattr(F, "relu", lambda f, inplace=False: reference_relu(f, torch.inf, method))
@@ -96,7 +104,9 @@ def test_equals_the_network_with_exchanged_relus(family, method, monkeypatch):
 def test_grad_cam_equals_autograd_at_the_layer(family):
     _, network, x, layer = family
     kept = {}
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.update(maps=output) or output * 1)
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: kept.update(maps=output) or output * 1
+    )
     scores = network(x)
     handle.remove()
     (gradient,) = torch.autograd.grad(scores[0, 3] + scores[1, 5], kept["maps"])
@@ -108,7 +118,12 @@ def test_grad_cam_equals_autograd_at_the_layer(family):
 
 @methods
 def test_equals_the_explicit_networks(embedded, photos, method):
-    assert_close(saliency_any(embedded.network, photos, None, method), saliency(embedded.network, photos, None, method), rtol=1e-4, atol=1e-6)
+    assert_close(
+        saliency_any(embedded.network, photos, None, method),
+        saliency(embedded.network, photos, None, method),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_guided_grad_cam_equals_the_one_pass(embedded, photos):
@@ -121,7 +136,10 @@ def test_guided_grad_cam_equals_the_one_pass(embedded, photos):
 @pytest.mark.parametrize("layer", [-1, -2, 5])
 def test_grad_cam_equals_the_vgg_helper_at_any_layer(network, layer):
     x = noise(2, 48)
-    want, got = grad_cam(network, x, [1, 2], layer), grad_cam_any(network, x, network.features[layer], [1, 2])
+    want, got = (
+        grad_cam(network, x, [1, 2], layer),
+        grad_cam_any(network, x, network.features[layer], [1, 2]),
+    )
     assert_close(got.maps, want.maps)
     assert_close(got.weights, want.weights)
 
@@ -141,11 +159,14 @@ def channel_means(method, use, relu=None):
     """The map of class 0 at a photo of 2s in channel 0 and -2s in channel 1, times the number of pixels."""
     x = torch.full((1, 3, 32, 32), 2.0)
     x[:, 1] = -2
-    return [saliency_any(Skip(use, relu), x, c, method)[0, c, 0, 0].item() * 32 * 32 for c in (0, 1)]
+    return [
+        saliency_any(Skip(use, relu), x, c, method)[0, c, 0, 0].item() * 32 * 32 for c in (0, 1)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("method", "at_plus_two", "at_minus_two"), [("gradient", -3 + 1, 1), ("deconvnet", 0 + 1, 0 + 1), ("guided", 0 + 1, 1)]
+    ("method", "at_plus_two", "at_minus_two"),
+    [("gradient", -3 + 1, 1), ("deconvnet", 0 + 1, 0 + 1), ("guided", 0 + 1, 1)],
 )
 def test_a_skip_branch_keeps_its_own_signal(method, at_plus_two, at_minus_two):
     """``-3 relu(f) + f``: the rule is for what came through the ReLU, -3; the branch's 1 is added behind it."""
@@ -157,7 +178,11 @@ def test_captum_clamps_the_sum_at_a_skip_branch():
     x = torch.full((1, 3, 32, 32), 2.0)
     network = nn.Sequential(nn.Identity(), Skip(lambda net, f: -3 * net.relu(f) + f))
     with pytest.warns(UserWarning, match="hooks"):
-        theirs = GuidedBackprop(network).attribute(x.requires_grad_(), target=0)[0, 0, 0, 0].item() * 32 * 32
+        theirs = (
+            GuidedBackprop(network).attribute(x.requires_grad_(), target=0)[0, 0, 0, 0].item()
+            * 32
+            * 32
+        )
     assert theirs != channel_means("guided", lambda net, f: -3 * net.relu(f) + f)[0]
 
 
@@ -214,11 +239,26 @@ def test_checkpointed_parts_are_refused():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but SiLU \\(1 times\\).*Grad-CAM"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but GELU"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU, but LeakyReLU"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3)), "called no ReLU: 'guided' would be the plain gradient"),
-        (nn.Sequential(nn.ReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)), "1 ReLUs, but also PReLU \\(1 times\\).*strict=False"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(3)),
+            "called no ReLU, but SiLU \\(1 times\\).*Grad-CAM",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)),
+            "called no ReLU, but GELU",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.LazyLinear(3)),
+            "called no ReLU, but LeakyReLU",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3)),
+            "called no ReLU: 'guided' would be the plain gradient",
+        ),
+        (
+            nn.Sequential(nn.ReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)),
+            "1 ReLUs, but also PReLU \\(1 times\\).*strict=False",
+        ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "answers with a tensor \\(1, 4, 30, 30\\)"),
     ],
 )
@@ -246,7 +286,14 @@ class Answers(nn.Module):
         return self.answer(x.relu())
 
 
-@pytest.mark.parametrize("answer", [lambda x: {"out": x}, lambda x: (x.mean((2, 3)), x), lambda x: x.mean((0, 2, 3))[None].repeat(5, 1)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: {"out": x},
+        lambda x: (x.mean((2, 3)), x),
+        lambda x: x.mean((0, 2, 3))[None].repeat(5, 1),
+    ],
+)
 def test_answers_that_are_no_class_scores_are_refused(answer):
     with pytest.raises(ModelError, match="not with class scores"):
         saliency_any(Answers(answer), noise(2, 32), 0)
@@ -255,7 +302,9 @@ def test_answers_that_are_no_class_scores_are_refused(answer):
         grad_cam_any(network, noise(2, 32), network[0], 0)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning"
+)
 def test_torchscript_is_refused(network):
     scripted = torch.jit.trace(network, noise(1, 32))
     for explain in (saliency_any, lambda n, x, c: grad_cam_any(n, x, n.features, c)):
@@ -277,7 +326,9 @@ def test_layers_that_give_no_maps_are_refused(network):
         grad_cam_any(network, x, narrow().features)
     with pytest.raises(ModelError, match=r"one output \(N, C, h, w\).*\(1, 7\)"):
         grad_cam_any(network, x, network.classifier[-1])
-    twice = nn.Sequential(relu := nn.ReLU(), nn.Conv2d(3, 3, 1), relu, nn.Flatten(), nn.Linear(3072, 2))
+    twice = nn.Sequential(
+        relu := nn.ReLU(), nn.Conv2d(3, 3, 1), relu, nn.Flatten(), nn.Linear(3072, 2)
+    )
     with pytest.raises(ModelError, match="one output"):
         grad_cam_any(twice, x, relu)
 
@@ -301,5 +352,10 @@ def test_the_rule_ends_with_its_block(network):
 def test_a_batch_is_explained_as_one_by_one(family):
     name, network, x, _ = family
     strict = name not in MIXED
-    alone = torch.cat([saliency_any(network, photo[None], c, "guided", strict) for photo, c in zip(x, (3, 5), strict=True)])
+    alone = torch.cat(
+        [
+            saliency_any(network, photo[None], c, "guided", strict)
+            for photo, c in zip(x, (3, 5), strict=True)
+        ]
+    )
     assert_close(saliency_any(network, x, [3, 5], "guided", strict), alone, rtol=1e-7, atol=1e-12)

@@ -16,7 +16,8 @@ from helpers import METHODS, PhotoError, grad_cam, guided_gradcam, resize_maps, 
 from helpers.explorer import CHOICES, COLOURS, SCALES, Explorer
 from helpers.stepper import describe, frame, headline
 
-from .test_images import BAD, COLOURS as PIXELS, encoded, header_only, transparent
+from .test_images import BAD, encoded, header_only, transparent
+from .test_images import COLOURS as PIXELS
 
 widgets = importlib.import_module("helpers.widgets")
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,10 @@ TAKEN = {
     "plain": (encoded(Image.fromarray(PIXELS)), ""),
     "grey": (encoded(Image.fromarray(PIXELS[..., 0])), ""),
     "CMYK": (encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"), "converted from CMYK"),
-    "16 bits": (encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)), "16 bits"),
+    "16 bits": (
+        encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)),
+        "16 bits",
+    ),
     "palette with transparency": (encoded(transparent("P")), "laid on white"),
     "rotated": (encoded(Image.fromarray(PIXELS), exif=EXIF), "turned upright"),
     "animated": (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "first frame"),
@@ -51,7 +55,15 @@ def as_upload(content, name="photo.png"):
     """What FileUpload.value is in the ipywidgets at hand."""
     if int(widgets.w.__version__.split(".")[0]) == 7:
         return {name: {"metadata": {"name": name}, "content": content}}
-    return ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": datetime.datetime.now(datetime.timezone.utc)},)
+    return (
+        {
+            "name": name,
+            "type": "",
+            "size": len(content),
+            "content": memoryview(content),
+            "last_modified": datetime.datetime.now(datetime.timezone.utc),
+        },
+    )
 
 
 @pytest.mark.parametrize("c", [0, 40])
@@ -63,12 +75,16 @@ def test_maps_are_those_of_the_methods(embedded, asked, c):
         torch.testing.assert_close(asked.map(c, "Grad-CAM", layer), want, **close)
     for name, rule in zip(("gradient", "Deconvnet", "guided backpropagation"), METHODS):
         torch.testing.assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
-    torch.testing.assert_close(asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close)
+    torch.testing.assert_close(
+        asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close
+    )
     assert asked.passes == 1
 
 
 def test_top_classes_are_the_models(embedded, asked):
-    assert [(name, pytest.approx(p, abs=1e-5)) for _, name, p in asked.top] == embedded.top(asked.x)[0]
+    assert [(name, pytest.approx(p, abs=1e-5)) for _, name, p in asked.top] == embedded.top(
+        asked.x
+    )[0]
 
 
 @pytest.mark.parametrize("method", CHOICES)
@@ -103,7 +119,12 @@ def test_a_bad_upload_is_explained_and_everything_stays(view, data, words):
         view.state.load(data)
     view.upload.set_trait("value", as_upload(data))
     assert "<p" in view.message.value and len(view.message.value) > 80
-    assert (view.c, view.state.x, view.state.top, view.pictures.value) == before and view.state.passes == 1
+    assert (
+        view.c,
+        view.state.x,
+        view.state.top,
+        view.pictures.value,
+    ) == before and view.state.passes == 1
     view.sample.value = "coffee"
     assert view.message.value == "" and view.state.passes == 2
 
@@ -111,8 +132,14 @@ def test_a_bad_upload_is_explained_and_everything_stays(view, data, words):
 @pytest.mark.parametrize("data, words", TAKEN.values(), ids=TAKEN)
 def test_unusual_photos_are_taken_and_what_was_done_to_them_is_said(view, data, words):
     view.upload.set_trait("value", as_upload(data))
-    assert words in view.message.value and bool(words) == bool(view.message.value) and view.state.passes == 2
-    np.testing.assert_allclose(view.state.seen, np.asarray(view.state.model.preprocess.cropped(data)) / 255, atol=1e-6)
+    assert (
+        words in view.message.value
+        and bool(words) == bool(view.message.value)
+        and view.state.passes == 2
+    )
+    np.testing.assert_allclose(
+        view.state.seen, np.asarray(view.state.model.preprocess.cropped(data)) / 255, atol=1e-6
+    )
     view.sample.value = "chelsea"  # shown at first; after an upload it can be chosen again
     assert view.message.value == "" and view.state.passes == 3
 
@@ -126,17 +153,29 @@ def test_of_a_huge_upload_nothing_is_decoded(view, monkeypatch):
 
 def test_every_control_draws_again_without_a_second_pass(view):
     for control, values in [
-        (view.layer, [29]), (view.strength, [0.3]), (view.colours, COLOURS[1:]), (view.scale, ["largest", "min-max"]), (view.method, CHOICES[1:]),
+        (view.layer, [29]),
+        (view.strength, [0.3]),
+        (view.colours, COLOURS[1:]),
+        (view.scale, ["largest", "min-max"]),
+        (view.method, CHOICES[1:]),
     ]:
         for value in values:
             before = view.pictures.value
             control.value = value
             assert view.pictures.value != before, value
-    for act in (view.buttons[1].click, lambda: setattr(view.typed, "value", "school bus"), lambda: setattr(view.second, "value", view.state.top[0][0])):
+    for act in (
+        view.buttons[1].click,
+        lambda: setattr(view.typed, "value", "school bus"),
+        lambda: setattr(view.second, "value", view.state.top[0][0]),
+    ):
         before = view.pictures.value
         act()
         assert view.pictures.value != before
-    assert view.pictures.value.count("<img alt=") == 3 and view.state.passes == 1 and view.layer.disabled
+    assert (
+        view.pictures.value.count("<img alt=") == 3
+        and view.state.passes == 1
+        and view.layer.disabled
+    )
 
 
 def test_an_unknown_class_is_explained(view):
@@ -157,21 +196,43 @@ def test_the_stepper_shows_the_frames(embedded):
     for step, rule in ((0, "guided"), (35, "guided"), (35, "gradient"), (62, "deconvnet")):
         view.step.value, view.rule.value = step, rule
         shot = frame(view.way, step, rule, 3)
-        assert all(widgets.html.escape(words) in view.picture.value for words in (headline(shot), describe(shot)))
+        assert all(
+            widgets.html.escape(words) in view.picture.value
+            for words in (headline(shot), describe(shot))
+        )
     view.on.click()
     assert view.step.value == 62
     view.back.click()
     assert view.step.value == 61
 
 
-@pytest.mark.skipif("EXPLAIN_OTHER_WIDGETS" in os.environ, reason="this is the run under the other version")
+@pytest.mark.skipif(
+    "EXPLAIN_OTHER_WIDGETS" in os.environ, reason="this is the run under the other version"
+)
 def test_the_same_under_the_ipywidgets_of_colab(tmp_path):
     """All tests of this file again, with ipywidgets 7.7.1 put before the installed one."""
-    fetch = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path), "ipywidgets==7.7.1", "ipython_genutils"]
+    fetch = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--target",
+        str(tmp_path),
+        "ipywidgets==7.7.1",
+        "ipython_genutils",
+    ]
     fetched = subprocess.run(fetch, capture_output=True, text=True, timeout=120)
     if fetched.returncode:
-        pytest.skip(f"ipywidgets 7.7.1 could not be fetched: {fetched.stderr.strip().splitlines()[-1]}")
-    environment = {**os.environ, "EXPLAIN_OTHER_WIDGETS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+        pytest.skip(
+            f"ipywidgets 7.7.1 could not be fetched: {fetched.stderr.strip().splitlines()[-1]}"
+        )
+    environment = {
+        **os.environ,
+        "EXPLAIN_OTHER_WIDGETS": "1",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+    }
     check = "import ipywidgets; assert ipywidgets.__version__ == '7.7.1', ipywidgets.__version__"
     subprocess.run([sys.executable, "-c", check], env=environment, check=True)
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]

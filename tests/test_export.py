@@ -31,7 +31,9 @@ def exported(embedded, tmp_path_factory):
 
 def answers(path, x, c):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (x.numpy(), np.array([c])))))))
+    return dict(
+        zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (x.numpy(), np.array([c]))))))
+    )
 
 
 def by_the_helpers(network, x, c):
@@ -39,7 +41,12 @@ def by_the_helpers(network, x, c):
     cam = grad_cam(network, x, c)
     maps = {method: saliency(network, x, c, method) for method in METHODS}
     product = guided_gradcam(network, x, c).maps
-    return dict(zip(OUTPUTS, [cam.scores, cam.classes, resize_maps(cam.maps, x.shape[-2:]), *maps.values(), product]))
+    return dict(
+        zip(
+            OUTPUTS,
+            [cam.scores, cam.classes, resize_maps(cam.maps, x.shape[-2:]), *maps.values(), product],
+        )
+    )
 
 
 def check(got, want, tolerance=1e-5):
@@ -61,10 +68,17 @@ def check(got, want, tolerance=1e-5):
 @pytest.mark.parametrize("c", [None, 3])
 def test_onnxruntime_gives_what_the_methods_give(embedded, photos, exported, c):
     for photo in photos.split(1):
-        check(answers(exported[0], photo, -1 if c is None else c), by_the_helpers(embedded.network, photo, c))
+        check(
+            answers(exported[0], photo, -1 if c is None else c),
+            by_the_helpers(embedded.network, photo, c),
+        )
 
 
-@pytest.mark.parametrize("make, size", [(narrow, 75), (lambda: narrow(ceil_mode=True), 50), (lambda: torchvision_vgg("vgg11"), 64)], ids=["odd size", "ceil mode", "vgg11"])
+@pytest.mark.parametrize(
+    "make, size",
+    [(narrow, 75), (lambda: narrow(ceil_mode=True), 50), (lambda: torchvision_vgg("vgg11"), 64)],
+    ids=["odd size", "ceil mode", "vgg11"],
+)
 def test_networks_and_sizes(tmp_path, make, size):
     network, x = make(), noise(1, size)
     stored = export_onnx(network, tmp_path / "model.onnx", size)
@@ -81,7 +95,9 @@ def test_batches_are_explained_each_photo_for_itself(embedded, photos):
     with torch.no_grad():
         together = explanation(photos, wanted)
         for i in range(len(photos)):
-            for all_of_them, one in zip(together, explanation(photos[i : i + 1], wanted[i : i + 1])):
+            for all_of_them, one in zip(
+                together, explanation(photos[i : i + 1], wanted[i : i + 1])
+            ):
                 torch.testing.assert_close(all_of_them[i : i + 1], one, rtol=1e-3, atol=1e-5)
 
 
@@ -93,14 +109,20 @@ def test_every_weight_is_stored_once_and_in_half_precision(embedded, exported):
     weights = [v for v in values if v.dtype == np.float16]
     small = sum(p.numel() for p in embedded.network.parameters() if p.numel() < 64)
     assert sum(v.size for v in weights) == pytest.approx(parameters - small, abs=2000)
-    assert stored == {"bytes": path.stat().st_size, "dtype": "float16", "error": 0.0}  # they came in half precision
+    assert stored == {
+        "bytes": path.stat().st_size,
+        "dtype": "float16",
+        "error": 0.0,
+    }  # they came in half precision
     assert path.stat().st_size < 2 * parameters + 60_000
 
 
 def test_the_graph_is_plain_and_names_no_file(exported):
     graph = onnx.load(exported[0]).graph
     assert {node.op_type for node in graph.node} <= OPERATORS
-    assert [i.name for i in graph.input] == list(INPUTS) and [o.name for o in graph.output] == list(OUTPUTS)
+    assert [i.name for i in graph.input] == list(INPUTS) and [o.name for o in graph.output] == list(
+        OUTPUTS
+    )
     raw = exported[0].read_bytes()
     assert b".py" not in raw and b"/" + b"home" not in raw and b"site-packages" not in raw
 
@@ -120,8 +142,13 @@ def test_the_network_is_left_as_it_was(tmp_path, network):
     network.train()
     network.double()
     export_onnx(network, tmp_path / "model.onnx", 64)
-    assert network.training and all(p.requires_grad and p.grad is None and p.dtype == torch.float64 for p in network.parameters())
-    assert all(torch.equal(value.float(), before[name]) for name, value in network.state_dict().items())
+    assert network.training and all(
+        p.requires_grad and p.grad is None and p.dtype == torch.float64
+        for p in network.parameters()
+    )
+    assert all(
+        torch.equal(value.float(), before[name]) for name, value in network.state_dict().items()
+    )
 
 
 def test_another_kind_of_network_is_refused(tmp_path):

@@ -21,7 +21,9 @@ from helpers import (
 
 from .networks import for_captum, noise, torchvision_vgg
 
-pytestmark = pytest.mark.filterwarnings("ignore:Setting .*backward hooks", "ignore:Input Tensor 0 did not already")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting .*backward hooks", "ignore:Input Tensor 0 did not already"
+)
 
 #: The last pooling, the ReLU before it, a convolution right before an in-place ReLU, the first of all.
 LAYERS = [-1, -2, -3, 16, 4, 0]
@@ -52,26 +54,42 @@ def test_grad_cam_equals_the_equations(network, layer):
     network = network.double()
     result = grad_cam(network, x, classes, layer)
     assert result.maps.max() > 0
-    torch.testing.assert_close(result.maps, cam_by_loop(network, x, classes, layer), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        result.maps, cam_by_loop(network, x, classes, layer), rtol=1e-9, atol=1e-12
+    )
     torch.testing.assert_close(result.scores, network(x))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_grad_cam_of_the_embedded_model_equals_captum(embedded, photos, layer):
     plain = for_captum(embedded.network)
-    want = LayerGradCam(plain, plain.features[layer]).attribute(photos, [3, 4, 5], relu_attributions=True)
-    torch.testing.assert_close(grad_cam(embedded.network, photos, [3, 4, 5], layer).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6)
+    want = LayerGradCam(plain, plain.features[layer]).attribute(
+        photos, [3, 4, 5], relu_attributions=True
+    )
+    torch.testing.assert_close(
+        grad_cam(embedded.network, photos, [3, 4, 5], layer).maps,
+        want[:, 0].detach(),
+        rtol=1e-3,
+        atol=1e-6,
+    )
 
 
 def test_grad_cam_of_the_full_vgg16_equals_captum(full_vgg16):
     x, plain = noise(1, 96), for_captum(full_vgg16)
     want = LayerGradCam(plain, plain.features[-1]).attribute(x, 7, relu_attributions=True)
-    torch.testing.assert_close(grad_cam(full_vgg16, x, 7).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        grad_cam(full_vgg16, x, 7).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_grad_cam_knows_batch_normalisation_too():
     network, x = torchvision_vgg("vgg11_bn").double(), noise(2, 64, dtype=torch.float64)
-    torch.testing.assert_close(grad_cam(network, x, [0, 9]).maps, cam_by_loop(network, x, [0, 9], -1), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        grad_cam(network, x, [0, 9]).maps,
+        cam_by_loop(network, x, [0, 9], -1),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 def test_weights_have_either_sign_and_maps_do_not(embedded, photos):
@@ -91,7 +109,9 @@ def test_batch_equals_one_by_one(network, explain):
     x, classes = noise(3, 64), [0, 6, 3]
     together = explain(network, x, classes)
     for i, c in enumerate(classes):
-        torch.testing.assert_close(explain(network, x[i : i + 1], c).maps[0], together.maps[i], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            explain(network, x[i : i + 1], c).maps[0], together.maps[i], rtol=1e-3, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("explain", [grad_cam, guided_gradcam])
@@ -103,14 +123,18 @@ def test_none_is_the_top_class_and_classes_come_in_any_form(network, explain):
     for form in (top, top.to(torch.int32), top.tolist(), tuple(top.tolist()), top.numpy()):
         torch.testing.assert_close(explain(network, x, form).maps, asked.maps, rtol=0, atol=0)
     for form in (4, torch.tensor(4), np.int64(4)):
-        torch.testing.assert_close(explain(network, x, form).maps, explain(network, x, [4, 4]).maps, rtol=0, atol=0)
+        torch.testing.assert_close(
+            explain(network, x, form).maps, explain(network, x, [4, 4]).maps, rtol=0, atol=0
+        )
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 99)])
 def test_guided_grad_cam_equals_captum(network, size):
     network, x, classes = network.double(), noise(2, *size, dtype=torch.float64), [3, 5]
     plain = for_captum(network)
-    want = GuidedGradCam(plain, plain.features[-1]).attribute(x, classes, interpolate_mode="bilinear")
+    want = GuidedGradCam(plain, plain.features[-1]).attribute(
+        x, classes, interpolate_mode="bilinear"
+    )
     got = guided_gradcam(network, x, classes).maps
     assert want.abs().max() > 0
     torch.testing.assert_close(got, want.detach(), rtol=1e-9, atol=1e-9 * want.abs().max().item())
@@ -118,8 +142,13 @@ def test_guided_grad_cam_equals_captum(network, size):
 
 def test_guided_grad_cam_is_the_product_of_its_parts(embedded, photos):
     result = guided_gradcam(embedded.network, photos, [1, 2, 3])
-    cam, guided = grad_cam(embedded.network, photos, [1, 2, 3]), saliency(embedded.network, photos, [1, 2, 3])
-    torch.testing.assert_close(result.cam, resize_maps(cam.maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5)
+    cam, guided = (
+        grad_cam(embedded.network, photos, [1, 2, 3]),
+        saliency(embedded.network, photos, [1, 2, 3]),
+    )
+    torch.testing.assert_close(
+        result.cam, resize_maps(cam.maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5
+    )
     torch.testing.assert_close(result.guided, guided, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
     torch.testing.assert_close(result.scores, cam.scores, rtol=1e-4, atol=1e-4)
@@ -129,7 +158,11 @@ def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
     x = noise(2, 50, 61)
     for asked in ([6, 0, 3], torch.tensor([[6, 0, 3], [1, 1, 5]])):
         got = guided_gradcam_each(network, x, asked)
-        assert got.maps.shape == (2, 3, 3, 50, 61) and got.cam.shape == (2, 3, 50, 61) and got.classes.shape == (2, 3)
+        assert (
+            got.maps.shape == (2, 3, 3, 50, 61)
+            and got.cam.shape == (2, 3, 50, 61)
+            and got.classes.shape == (2, 3)
+        )
         for k in range(3):
             want = guided_gradcam(network, x, got.classes[:, k])
             torch.testing.assert_close(got.maps[:, k], want.maps)
@@ -140,7 +173,15 @@ def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
 
 @pytest.mark.parametrize(
     ("classes", "error"),
-    [([], ValueError), ([[1, 2]] * 3, ValueError), (4, ValueError), ([0, 7], IndexError), ([0.5], TypeError), (["cat"], TypeError), ([[1], [1, 2]], (TypeError, ValueError))],
+    [
+        ([], ValueError),
+        ([[1, 2]] * 3, ValueError),
+        (4, ValueError),
+        ([0, 7], IndexError),
+        ([0.5], TypeError),
+        (["cat"], TypeError),
+        ([[1], [1, 2]], (TypeError, ValueError)),
+    ],
 )
 def test_several_classes_that_are_none_are_refused(network, classes, error):
     with pytest.raises(error):
@@ -151,16 +192,31 @@ def test_a_walk_made_before_serves_as_well(network):
     """And follows its network: weights are shared, not copied."""
     walk, x = GuidedBackprop(network), noise(2, 48)
     for _ in range(2):
-        torch.testing.assert_close(guided_gradcam(walk, x).maps, guided_gradcam(network, x).maps, rtol=0, atol=0)
+        torch.testing.assert_close(
+            guided_gradcam(walk, x).maps, guided_gradcam(network, x).maps, rtol=0, atol=0
+        )
         torch.nn.init.constant_(network.classifier[0].weight, 0.01)
 
 
 def test_all_maps_are_each_methods_own(embedded, photos):
     maps, classes = all_maps(embedded.network, photos, [3, 2, 1]), [3, 2, 1]
-    torch.testing.assert_close(maps["Guided Grad-CAM"], guided_gradcam(embedded.network, photos, classes).maps)
-    torch.testing.assert_close(maps["Grad-CAM"], resize_maps(grad_cam(embedded.network, photos, classes).maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5)
-    for name, method in {"gradient": "gradient", "Deconvnet": "deconvnet", "guided backpropagation": "guided"}.items():
-        torch.testing.assert_close(maps[name], saliency(embedded.network, photos, classes, method), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        maps["Guided Grad-CAM"], guided_gradcam(embedded.network, photos, classes).maps
+    )
+    torch.testing.assert_close(
+        maps["Grad-CAM"],
+        resize_maps(grad_cam(embedded.network, photos, classes).maps, photos.shape[-2:]),
+        rtol=1e-3,
+        atol=1e-5,
+    )
+    for name, method in {
+        "gradient": "gradient",
+        "Deconvnet": "deconvnet",
+        "guided backpropagation": "guided",
+    }.items():
+        torch.testing.assert_close(
+            maps[name], saliency(embedded.network, photos, classes, method), rtol=1e-4, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("size", [(32, 32), (100, 57), (5, 3), (1, 1)])
@@ -173,13 +229,19 @@ def test_resize_maps_is_what_opencv_does(size):
 
 def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
     network = nn.Module()
-    network.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(inplace=True), nn.ReLU(inplace=True))
+    network.features = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Dropout(inplace=True), nn.ReLU(inplace=True)
+    )
     network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Linear(4, 2))
     x = noise(1, 32)
     result = grad_cam(network, x, 0, layer=0)
     maps = network.features[0](x)
-    weights = (network.classifier[0].weight[0][:, None, None] * (maps[0] > 0)).mean((1, 2)) / maps[0, 0].numel()
-    torch.testing.assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())
+    weights = (network.classifier[0].weight[0][:, None, None] * (maps[0] > 0)).mean((1, 2)) / maps[
+        0, 0
+    ].numel()
+    torch.testing.assert_close(
+        result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach()
+    )
 
 
 def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions(network):
@@ -187,7 +249,9 @@ def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions
     walk, want = with_bfloat16_classifier(network), guided_gradcam(network, x, [3, 5])
     got = guided_gradcam(walk, x, [3, 5])
     assert got.maps.dtype == got.scores.dtype == torch.float32
-    for one, other in zip((got.maps, got.cam, got.guided, got.scores), (want.maps, want.cam, want.guided, want.scores)):
+    for one, other in zip(
+        (got.maps, got.cam, got.guided, got.scores), (want.maps, want.cam, want.guided, want.scores)
+    ):
         assert 0 < (one - other).norm() < 0.1 * other.norm()
     assert {name: (id(p), p.dtype) for name, p in network.named_parameters()} == before
     shared = {id(p) for p in walk.parameters()} & {id(p) for p in network.parameters()}

@@ -36,7 +36,18 @@ def file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("kind", [str, lambda p: p, lambda p: p.read_bytes(), lambda p: memoryview(p.read_bytes()), lambda p: open(p, "rb"), Image.open, lambda p: COLOURS])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        str,
+        lambda p: p,
+        lambda p: p.read_bytes(),
+        lambda p: memoryview(p.read_bytes()),
+        lambda p: open(p, "rb"),
+        Image.open,
+        lambda p: COLOURS,
+    ],
+)
 def test_a_photo_comes_as_path_bytes_file_picture_or_array(file, kind):
     source = kind(file)
     assert np.array_equal(pixels(source), COLOURS)
@@ -44,7 +55,16 @@ def test_a_photo_comes_as_path_bytes_file_picture_or_array(file, kind):
         source.close()
 
 
-@pytest.mark.parametrize("code, turn", [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)])
+@pytest.mark.parametrize(
+    "code, turn",
+    [
+        (1, lambda a: a),
+        (2, np.fliplr),
+        (3, lambda a: np.rot90(a, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (8, np.rot90),
+    ],
+)
 @pytest.mark.parametrize("array", [COLOURS, RAMP], ids=["colour", "16-bit grey"])
 def test_exif_rotation_is_applied(code, turn, array):
     exif = Image.Exif()
@@ -76,11 +96,20 @@ def test_transparency_is_laid_on_white(mode, as_file):
 
 def test_16_bit_grey_is_scaled_not_clipped():
     want = np.repeat((RAMP // 257).astype(np.uint8)[..., None], 3, axis=2)
-    for source in (encoded(Image.fromarray(RAMP)), encoded(Image.fromarray(RAMP), "TIFF"), Image.fromarray(RAMP), Image.fromarray(RAMP).convert("I"), RAMP):
+    for source in (
+        encoded(Image.fromarray(RAMP)),
+        encoded(Image.fromarray(RAMP), "TIFF"),
+        Image.fromarray(RAMP),
+        Image.fromarray(RAMP).convert("I"),
+        RAMP,
+    ):
         assert np.array_equal(pixels(source), want)
 
 
-@pytest.mark.parametrize("mode, value, rgb", [("L", 70, (70,) * 3), ("1", 1, (255,) * 3), ("CMYK", (0, 255, 255, 0), (255, 0, 0))])
+@pytest.mark.parametrize(
+    "mode, value, rgb",
+    [("L", 70, (70,) * 3), ("1", 1, (255,) * 3), ("CMYK", (0, 255, 255, 0), (255, 0, 0))],
+)
 def test_other_modes_become_rgb(mode, value, rgb):
     picture = Image.new(mode, (32, 32), value)
     for source in (picture, encoded(picture, "TIFF")):
@@ -89,10 +118,21 @@ def test_other_modes_become_rgb(mode, value, rgb):
 
 def test_of_an_animation_the_first_frame_is_taken():
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
-    assert (pixels(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)).all()
+    assert (
+        pixels(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+    ).all()
 
 
-@pytest.mark.parametrize("array", [COLOURS[..., 0] / 255, (COLOURS[..., 0] / 255).astype(np.float32), COLOURS[..., 0].astype(np.uint16) * 257, np.asfortranarray(COLOURS[..., 0])], ids=["float64", "float32", "uint16", "fortran"])
+@pytest.mark.parametrize(
+    "array",
+    [
+        COLOURS[..., 0] / 255,
+        (COLOURS[..., 0] / 255).astype(np.float32),
+        COLOURS[..., 0].astype(np.uint16) * 257,
+        np.asfortranarray(COLOURS[..., 0]),
+    ],
+    ids=["float64", "float32", "uint16", "fortran"],
+)
 def test_grey_arrays_of_every_type_mean_the_same(array):
     assert np.array_equal(pixels(array), COLOURS[..., :1].repeat(3, axis=2))
 
@@ -106,11 +146,19 @@ def test_load_photo_leaves_its_source_alone():
 
 def header_only(width, height):
     """A PNG of a few bytes that claims any size."""
+
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", size)
+        + chunk(b"IDAT", zlib.compress(bytes(100)))
+        + chunk(b"IEND", b"")
+    )
 
 
 BAD = {
@@ -118,14 +166,20 @@ BAD = {
     "nothing": (b"", "could not be read as a picture"),
     "truncated JPEG": (encoded(Image.fromarray(COLOURS), "JPEG")[:-200], "Is it complete"),
     "truncated PNG": (encoded(Image.fromarray(COLOURS))[:-200], "Is it complete"),
-    "truncated, opened elsewhere": (Image.open(io.BytesIO(encoded(Image.fromarray(COLOURS))[:-200])), "Is it complete"),
+    "truncated, opened elsewhere": (
+        Image.open(io.BytesIO(encoded(Image.fromarray(COLOURS))[:-200])),
+        "Is it complete",
+    ),
     "one pixel": (encoded(Image.new("RGB", (1, 1))), "1x1 pixels; at least 16 a side"),
     "a thin strip": (Image.new("RGB", (15, 500)), "15x500 pixels; at least 16"),
     "a folder": (".", "could not be read"),
     "a number": (7, "could not be read"),
     "a missing file": ("no/such/file.jpg", "There is no file no/such/file.jpg"),
     "array of one row": (np.zeros(100, np.uint8), r"shape \(100,\) is no picture"),
-    "array with two channels": (np.zeros((32, 32, 2), np.uint8), r"shape \(32, 32, 2\) is no picture"),
+    "array with two channels": (
+        np.zeros((32, 32, 2), np.uint8),
+        r"shape \(32, 32, 2\) is no picture",
+    ),
     "channels first": (np.zeros((3, 32, 32), np.uint8), r"shape \(3, 32, 32\) is no picture"),
     "empty array": (np.zeros((0, 32)), "holds no pixel"),
     "floats to 255": (np.full((32, 32), 255.0), r"in \[0, 1\]; divide by 255"),

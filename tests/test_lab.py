@@ -13,9 +13,13 @@ from .browser import ROOT
 NAME = "05_explorer.ipynb"
 WHOLE_RUN = 240_000  # milliseconds, at most, for all cells of the chapter; a slow machine needs a good part of it
 OPTIONS = [
-    "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0",
+    "--no-browser",
+    "--allow-root",
+    "--ServerApp.ip=127.0.0.1",
+    "--ServerApp.port=0",
     # nothing is asked of the web: no catalogue of extensions, no look for a newer version
-    "--LabApp.extension_manager=readonly", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 ]
 NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 EVERY_CELL = {"windowingMode": "none"}  # also those out of sight stand in the page
@@ -25,21 +29,47 @@ EVERY_CELL = {"windowingMode": "none"}  # also those out of sight stand in the p
 def lab(chromium, tmp_path):
     """Address of chapter 5 in a JupyterLab of this test's own, over a copy of the notebook."""
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-    places = {name: tmp_path / name.lower() for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")}
+    places = {
+        name: tmp_path / name.lower()
+        for name in (
+            "JUPYTER_CONFIG_DIR",
+            "JUPYTER_DATA_DIR",
+            "JUPYTER_RUNTIME_DIR",
+            "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR",
+            "IPYTHONDIR",
+        )
+    }
     folder, log = tmp_path / "notebooks", tmp_path / "log.txt"
     for file, text in [
         (places["JUPYTER_CONFIG_DIR"] / "labconfig" / "page_config.json", json.dumps(NO_NEWS)),
-        (places["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings", json.dumps(EVERY_CELL)),
+        (
+            places["JUPYTERLAB_SETTINGS_DIR"]
+            / "@jupyterlab"
+            / "notebook-extension"
+            / "tracker.jupyterlab-settings",
+            json.dumps(EVERY_CELL),
+        ),
         (folder / NAME, (ROOT / "notebooks" / NAME).read_text(encoding="utf-8")),
     ]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     environment = {
-        **os.environ, **{name: str(place) for name, place in places.items()}, "PYTHONPATH": str(ROOT),
-        "JUPYTER_PREFER_ENV_PATH": "1", "EXPLAIN_MODEL": "embedded", "EXPLAIN_DEVICE": "cpu",
+        **os.environ,
+        **{name: str(place) for name, place in places.items()},
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "EXPLAIN_MODEL": "embedded",
+        "EXPLAIN_DEVICE": "cpu",
     }
     with log.open("w") as output:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *OPTIONS], cwd=folder, env=environment, stdout=output, stderr=output)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *OPTIONS],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
     try:
         yield address(server, places["JUPYTER_RUNTIME_DIR"], log)
     finally:
@@ -87,7 +117,9 @@ class Seen:
             if last == pixels != self.pixels and words in self.box.locator(".player").inner_text():
                 break
         else:
-            raise AssertionError(f"the picture is still the same, or the words {words!r} are missing")
+            raise AssertionError(
+                f"the picture is still the same, or the words {words!r} are missing"
+            )
         self.pixels = pixels
 
 
@@ -107,24 +139,33 @@ def test_the_chapter_runs_and_its_widgets_answer(lab, page):
     expect(last).to_have_text(f"[{count}]:", timeout=WHOLE_RUN)
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
 
-    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_role("button", name="Save as PNG"))
+    explorer = page.locator(
+        ".jp-OutputArea-output", has=page.get_by_role("button", name="Save as PNG")
+    )
     explorer.scroll_into_view_if_needed()
     seen = Seen(explorer)
     classes = explorer.locator("button", has_text="%")
     assert classes.count() == 5
     seen.changes(classes.nth(1).click, classes.nth(1).inner_text().rsplit(" ", 1)[0])
     seen.changes(lambda: drag(page, explorer.locator(".noUi-handle"), -40), "Strength 0.")
-    seen.changes(lambda: explorer.get_by_label("Method").select_option("Guided Grad-CAM"), "Guided Grad-CAM for")
+    seen.changes(
+        lambda: explorer.get_by_label("Method").select_option("Guided Grad-CAM"),
+        "Guided Grad-CAM for",
+    )
     typed = explorer.get_by_placeholder("type a name")
     seen.changes(lambda: (typed.fill("espresso"), typed.press("Enter")), "espresso")
 
     with page.expect_file_chooser() as chooser:
         explorer.get_by_role("button", name="Upload a photo").click()
     chooser.value.set_files({"name": "photo.png", "mimeType": "image/png", "buffer": b"no picture"})
-    expect(explorer.get_by_role("status")).to_contain_text("could not be read as a picture", timeout=20_000)
+    expect(explorer.get_by_role("status")).to_contain_text(
+        "could not be read as a picture", timeout=20_000
+    )
     assert seen.image.evaluate(PIXELS) == seen.pixels
 
-    stepper = page.locator(".jp-OutputArea-output", has=page.get_by_role("button", name="Back", exact=True)).filter(has=page.locator(".noUi-handle"))
+    stepper = page.locator(
+        ".jp-OutputArea-output", has=page.get_by_role("button", name="Back", exact=True)
+    ).filter(has=page.locator(".noUi-handle"))
     stepper.scroll_into_view_if_needed()
     seen = Seen(stepper)
     seen.changes(stepper.get_by_role("button", name="Next").click, "Step 1: up through features[0]")

@@ -12,11 +12,21 @@ from PIL import Image
 from helpers.models import CARD
 from training import data, measure
 
-METHODS = ["gradient", "Deconvnet", "guided backpropagation", "Grad-CAM", "Guided Grad-CAM", "edges", "centre"]
+METHODS = [
+    "gradient",
+    "Deconvnet",
+    "guided backpropagation",
+    "Grad-CAM",
+    "Guided Grad-CAM",
+    "edges",
+    "centre",
+]
 
 
 def test_boxes_are_read_from_both_layouts(tmp_path):
-    (tmp_path / "val_boxes.csv").write_text("file,x_min,y_min,x_max,y_max\nn01/val_0.JPEG,0,32,44,62\n")
+    (tmp_path / "val_boxes.csv").write_text(
+        "file,x_min,y_min,x_max,y_max\nn01/val_0.JPEG,0,32,44,62\n"
+    )
     folder = tmp_path / "unpacked"
     (folder / "val").mkdir(parents=True)
     (folder / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01\t0\t32\t44\t62\n")
@@ -29,7 +39,10 @@ def test_boxes_are_read_from_both_layouts(tmp_path):
 def photos_with_boxes(tmp_path):
     wnids, _ = data.read_classes()
     rng = np.random.default_rng(0)
-    with tarfile.open(tmp_path / "val.tar", "w") as tar, open(tmp_path / "val_boxes.csv", "w", newline="") as file:
+    with (
+        tarfile.open(tmp_path / "val.tar", "w") as tar,
+        open(tmp_path / "val_boxes.csv", "w", newline="") as file,
+    ):
         rows = csv.writer(file)
         rows.writerow(["file", "x_min", "y_min", "x_max", "y_max"])
         for i, wnid in enumerate(wnids):
@@ -60,7 +73,9 @@ def test_measuring_from_beginning_to_end(photos_with_boxes):
 
 def test_the_stored_figures_are_of_these_weights_and_all_photos():
     report = json.loads(measure.MEASURED.read_text())
-    assert report["weights_sha256"] == json.loads(CARD.read_text())["sha256"], "run training.measure again"
+    assert report["weights_sha256"] == json.loads(CARD.read_text())["sha256"], (
+        "run training.measure again"
+    )
     assert report["command"] == "python -m training.measure --data path/to/tiny-imagenet-200"
     assert report["groups"]["all"]["photos"] == 5400
     for group in report["groups"].values():

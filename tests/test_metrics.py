@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
-
 from torch import nn
 
 from helpers import all_maps, grad_cam, resize_maps, saliency
@@ -63,7 +62,9 @@ def test_a_constant_map_has_no_ranks():
 
 def test_ssim_is_scikit_images_and_blind_to_strength():
     a, b = np.random.default_rng(1).random((2, 16, 16))
-    assert ssim(a, b) == pytest.approx(structural_similarity(a / a.max(), b / b.max(), data_range=1.0))
+    assert ssim(a, b) == pytest.approx(
+        structural_similarity(a / a.max(), b / b.max(), data_range=1.0)
+    )
     assert ssim(a, -5 * a) == pytest.approx(1)
     with pytest.raises(ValueError, match="size"):
         ssim(a, b[:8])
@@ -80,7 +81,11 @@ def test_edges_are_strong_at_an_edge_and_nowhere_else():
     photo = np.zeros((16, 16, 3))
     photo[:, 8:] = 1
     edges = edge_strength(photo)
-    assert edges.shape == (16, 16) and edges[:, 7:9].min() > 0.5 and edges[:, :6].max() == edges[:, 10:].max() == 0
+    assert (
+        edges.shape == (16, 16)
+        and edges[:, 7:9].min() > 0.5
+        and edges[:, :6].max() == edges[:, 10:].max() == 0
+    )
     with pytest.raises(ValueError, match="H, W, 3"):
         edge_strength(photo.transpose(2, 0, 1))
 
@@ -101,7 +106,11 @@ class Brightness(nn.Module):
 
 
 def test_replacement_equals_a_loop_over_the_pixels():
-    start, end, values = noise(1, 32), noise(1, 32).flip(0, 3), noise(1, 32)[0, 0].round(decimals=3) + torch.arange(1024).reshape(32, 32)
+    start, end, values = (
+        noise(1, 32),
+        noise(1, 32).flip(0, 3),
+        noise(1, 32)[0, 0].round(decimals=3) + torch.arange(1024).reshape(32, 32),
+    )
     network = Brightness()
     curve = replacement_curve(network, start, end, values, 0, steps=4)
     photo, want = start.clone(), [network(start).softmax(1)[0, 0]]
@@ -123,14 +132,29 @@ def test_replacement_begins_and_ends_with_the_photos(network):
 @pytest.mark.parametrize("n, side, steps", [(2, 32, 4), (1, 40, 4), (1, 32, 0)])
 def test_replacement_refuses_what_does_not_fit(n, side, steps):
     with pytest.raises(ValueError, match="Expected two photos|one step"):
-        replacement_curve(Brightness(), noise(n, 32), noise(n, 32), torch.ones(side, side), 0, steps)
+        replacement_curve(
+            Brightness(), noise(n, 32), noise(n, 32), torch.ones(side, side), 0, steps
+        )
 
 
 def test_all_maps_are_the_methods_own(network):
     x = noise(2, 64)
     maps = all_maps(network, x, [1, 3])
-    assert list(maps) == ["gradient", "Deconvnet", "guided backpropagation", "Grad-CAM", "Guided Grad-CAM"]
+    assert list(maps) == [
+        "gradient",
+        "Deconvnet",
+        "guided backpropagation",
+        "Grad-CAM",
+        "Guided Grad-CAM",
+    ]
     for name, method in zip(list(maps)[:3], ("gradient", "deconvnet", "guided")):
         torch.testing.assert_close(maps[name], saliency(network, x, [1, 3], method))
-    torch.testing.assert_close(maps["Grad-CAM"], resize_maps(grad_cam(network, x, [1, 3]).maps, (64, 64)), rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(maps["Guided Grad-CAM"], maps["Grad-CAM"][:, None] * maps["guided backpropagation"])
+    torch.testing.assert_close(
+        maps["Grad-CAM"],
+        resize_maps(grad_cam(network, x, [1, 3]).maps, (64, 64)),
+        rtol=1e-3,
+        atol=1e-6,
+    )
+    torch.testing.assert_close(
+        maps["Guided Grad-CAM"], maps["Grad-CAM"][:, None] * maps["guided backpropagation"]
+    )

@@ -10,7 +10,18 @@ import torch
 import torchvision
 from torch import nn
 
-from helpers import CATS, MODELS, VGG16, ModelError, ModelUnavailable, choose_device, fold_batch_norm, load_model, models, sample
+from helpers import (
+    CATS,
+    MODELS,
+    VGG16,
+    ModelError,
+    ModelUnavailable,
+    choose_device,
+    fold_batch_norm,
+    load_model,
+    models,
+    sample,
+)
 
 from .networks import noise, randomise, torchvision_vgg
 
@@ -36,7 +47,9 @@ def test_module_names_are_torchvisions(embedded):
     with torch.device("meta"):
         original = torchvision.models.vgg16(init_weights=False)
     assert list(embedded.network.state_dict()) == list(original.state_dict())
-    kinds = [[(name, type(m)) for name, m in n.named_modules()][1:] for n in (embedded.network, original)]
+    kinds = [
+        [(name, type(m)) for name, m in n.named_modules()][1:] for n in (embedded.network, original)
+    ]
     assert kinds[0] == kinds[1]
 
 
@@ -66,8 +79,12 @@ def test_top_names_the_most_probable_classes(embedded, photos):
     found = embedded.top(photos, k=4)
     probabilities = embedded.network(photos).detach().softmax(1)
     for row, p in zip(found, probabilities):
-        assert [embedded.class_names.index(name) for name, _ in row] == p.argsort(descending=True)[:4].tolist()
-        assert [q for _, q in row] == pytest.approx(p.sort(descending=True).values[:4].tolist(), rel=1e-4)
+        assert [embedded.class_names.index(name) for name, _ in row] == p.argsort(descending=True)[
+            :4
+        ].tolist()
+        assert [q for _, q in row] == pytest.approx(
+            p.sort(descending=True).values[:4].tolist(), rel=1e-4
+        )
 
 
 def test_classes_are_found_by_name_in_any_case(embedded):
@@ -75,7 +92,13 @@ def test_classes_are_found_by_name_in_any_case(embedded):
         assert embedded.class_index(name) == embedded.class_index(name.upper()) == i
 
 
-@pytest.mark.parametrize("name, message", [("CAT", "knows no class 'CAT'; did you mean .*Persian cat"), ("unicorn", "model.class_names lists them")])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("CAT", "knows no class 'CAT'; did you mean .*Persian cat"),
+        ("unicorn", "model.class_names lists them"),
+    ],
+)
 def test_unknown_classes_are_refused_with_a_hint(embedded, name, message):
     with pytest.raises(KeyError, match=message):
         embedded.class_index(name)
@@ -83,7 +106,9 @@ def test_unknown_classes_are_refused_with_a_hint(embedded, name, message):
 
 @pytest.mark.parametrize("name", ["vgg19", "", "Embedded"])
 def test_unknown_models_are_refused(name):
-    with pytest.raises(ModelError, match=f"no model '{name}'; choose one of embedded, vgg16") as caught:
+    with pytest.raises(
+        ModelError, match=f"no model '{name}'; choose one of embedded, vgg16"
+    ) as caught:
         load_model(name)
     assert not isinstance(caught.value, ModelUnavailable)
 
@@ -101,27 +126,36 @@ def test_one_changed_byte_of_the_weights_is_noticed(assets):
     raw = bytearray(assets[0].read_bytes())
     raw[-1] ^= 1
     assets[0].write_bytes(raw)
-    with pytest.raises(ModelUnavailable, match="embedded.safetensors is damaged.*SHA-256.*install the package again"):
+    with pytest.raises(
+        ModelUnavailable,
+        match="embedded.safetensors is damaged.*SHA-256.*install the package again",
+    ):
         load_model("embedded")
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["weights", "card"])
 def test_a_missing_file_is_named(assets, which):
     assets[which].unlink()
-    with pytest.raises(ModelUnavailable, match=f"{assets[which].name} is missing; install the package again"):
+    with pytest.raises(
+        ModelUnavailable, match=f"{assets[which].name} is missing; install the package again"
+    ):
         load_model("embedded")
 
 
 def test_a_damaged_card_is_noticed(assets):
     assets[1].write_text(assets[1].read_text()[:-40])
-    with pytest.raises(ModelUnavailable, match="embedded.json is damaged.*install the package again"):
+    with pytest.raises(
+        ModelUnavailable, match="embedded.json is damaged.*install the package again"
+    ):
         load_model("embedded")
 
 
 def test_weights_are_those_whose_hash_the_card_holds(assets, embedded):
     assert json.loads(assets[1].read_text())["class_names"] == list(embedded.class_names)
     other = load_model("embedded", device="cpu").network.state_dict()
-    assert all(torch.equal(value, other[key]) for key, value in embedded.network.state_dict().items())
+    assert all(
+        torch.equal(value, other[key]) for key, value in embedded.network.state_dict().items()
+    )
 
 
 def test_vgg16_without_a_network_points_to_the_embedded_model(monkeypatch, tmp_path):
@@ -130,7 +164,9 @@ def test_vgg16_without_a_network_points_to_the_embedded_model(monkeypatch, tmp_p
 
     monkeypatch.setattr("torch.hub.urlopen", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ModelUnavailable, match=r'Name or service not known.*load_model\("embedded"\)'):
+    with pytest.raises(
+        ModelUnavailable, match=r'Name or service not known.*load_model\("embedded"\)'
+    ):
         load_model("vgg16")
 
 
@@ -162,7 +198,15 @@ def test_device_is_the_one_asked_for_else_the_environments(monkeypatch):
     assert choose_device() == torch.device("cpu")
 
 
-@pytest.mark.parametrize("available, want", [((True, True), "cuda"), ((True, False), "cuda"), ((False, True), "mps"), ((False, False), "cpu")])
+@pytest.mark.parametrize(
+    "available, want",
+    [
+        ((True, True), "cuda"),
+        ((True, False), "cuda"),
+        ((False, True), "mps"),
+        ((False, False), "cpu"),
+    ],
+)
 def test_without_a_wish_the_first_accelerator_is_taken(monkeypatch, available, want):
     monkeypatch.delenv("EXPLAIN_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available[0])
@@ -175,7 +219,14 @@ def test_a_model_cannot_be_changed_by_accident(embedded):
         embedded.name = "other"
 
 
-@pytest.mark.parametrize("make", [lambda: torchvision_vgg("vgg11_bn"), lambda: randomise(VGG16(4, (4, 5, 6, 7, 8), batch_norm=True))], ids=["vgg11_bn", "ours"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torchvision_vgg("vgg11_bn"),
+        lambda: randomise(VGG16(4, (4, 5, 6, 7, 8), batch_norm=True)),
+    ],
+    ids=["vgg11_bn", "ours"],
+)
 def test_folded_batch_normalisation_gives_the_same_scores(make):
     network, x = make().double(), noise(2, 40, dtype=torch.float64)
     want = network(x)
@@ -183,7 +234,9 @@ def test_folded_batch_normalisation_gives_the_same_scores(make):
     folded = fold_batch_norm(network.train())
     assert not any(isinstance(m, nn.BatchNorm2d) or m.training for m in folded.modules())
     torch.testing.assert_close(folded(x), want, rtol=1e-9, atol=1e-9)
-    assert network.training and all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert network.training and all(
+        torch.equal(value, before[key]) for key, value in network.state_dict().items()
+    )
 
 
 def test_our_layout_at_full_width_takes_torchvisions_weights(full_vgg16):

@@ -8,7 +8,17 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import METHODS, Deconvnet, ModelError, grad_cam, grad_cam_any, guided_gradcam, guided_gradcam_any, saliency, saliency_any
+from helpers import (
+    METHODS,
+    Deconvnet,
+    ModelError,
+    grad_cam,
+    grad_cam_any,
+    guided_gradcam,
+    guided_gradcam_any,
+    saliency,
+    saliency_any,
+)
 
 from .networks import noise
 
@@ -16,10 +26,15 @@ EXPLAIN = {
     "grad_cam": lambda network, x, c: grad_cam(network, x, c).maps,
     "grad_cam inside": lambda network, x, c: grad_cam(network, x, c, layer=-2).maps,
     "guided_gradcam": lambda network, x, c: guided_gradcam(network, x, c).maps,
-    **{method: lambda network, x, c, method=method: saliency(network, x, c, method) for method in METHODS},
+    **{
+        method: lambda network, x, c, method=method: saliency(network, x, c, method)
+        for method in METHODS
+    },
     "saliency_any": lambda network, x, c: saliency_any(network, x, c),
     "grad_cam_any": lambda network, x, c: grad_cam_any(network, x, network.features, c).maps,
-    "guided_gradcam_any": lambda network, x, c: guided_gradcam_any(network, x, network.features, c).maps,
+    "guided_gradcam_any": lambda network, x, c: (
+        guided_gradcam_any(network, x, network.features, c).maps
+    ),
 }
 every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
 HOOKS = [name for name in vars(nn.Module()) if "hooks" in name]
@@ -29,8 +44,14 @@ def look(network):
     """All that could have been changed."""
     return {
         "state": {key: value.clone() for key, value in network.state_dict().items()},
-        "parameters": [(name, id(p), p.requires_grad, p.grad if p.grad is None else p.grad.tolist()) for name, p in network.named_parameters()],
-        "modules": [(name, id(m), m.training, getattr(m, "inplace", None)) for name, m in network.named_modules()],
+        "parameters": [
+            (name, id(p), p.requires_grad, p.grad if p.grad is None else p.grad.tolist())
+            for name, p in network.named_parameters()
+        ],
+        "modules": [
+            (name, id(m), m.training, getattr(m, "inplace", None))
+            for name, m in network.named_modules()
+        ],
         "hooks": [len(getattr(m, hooks) or ()) for m in network.modules() for hooks in HOOKS],
     }
 
@@ -160,4 +181,6 @@ def test_the_callers_grad_mode_neither_matters_nor_changes(network, explain, mod
 def test_frozen_networks_can_be_explained(network, explain):
     x = noise(2, 64)
     want = explain(network, x, [3, 5])
-    torch.testing.assert_close(explain(network.requires_grad_(False), x, [3, 5]), want, rtol=0, atol=0)
+    torch.testing.assert_close(
+        explain(network.requires_grad_(False), x, [3, 5]), want, rtol=0, atol=0
+    )

@@ -9,8 +9,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECTIONS = [
-    "What you will build", "What you need to know", "Intuition", "Code and figure",
-    "Check", "Exercises", "What comes next", "References",
+    "What you will build",
+    "What you need to know",
+    "Intuition",
+    "Code and figure",
+    "Check",
+    "Exercises",
+    "What comes next",
+    "References",
 ]
 # what needs a running Python shows nothing on a page; tests/test_explorer.py runs it
 WIDGET_TAGS = {"skip-execution", "nbval-skip"}
@@ -54,10 +60,16 @@ def test_every_chapter_has_the_same_skeleton(notebook):
 
 
 def test_every_code_cell_was_run_from_top_to_bottom_without_error(notebook):
-    cells = [cell for cell in code_cells(notebook) if not WIDGET_TAGS & set(cell["metadata"].get("tags", []))]
+    cells = [
+        cell
+        for cell in code_cells(notebook)
+        if not WIDGET_TAGS & set(cell["metadata"].get("tags", []))
+    ]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
-    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+    assert not any(
+        output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs
+    )
 
 
 def test_a_widget_is_left_out_by_the_book_and_by_nbval_and_says_so(notebook):
@@ -82,15 +94,25 @@ def test_no_line_of_code_is_longer_than_88_characters(notebook):
 
 
 def test_tags_are_known_ones(notebook):
-    assert {tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])} <= KNOWN_TAGS
+    assert {
+        tag for cell in notebook["cells"] for tag in cell["metadata"].get("tags", [])
+    } <= KNOWN_TAGS
 
 
 def test_every_figure_has_a_caption_a_name_and_a_text_alternative(notebook):
-    drawn = [c for c in code_cells(notebook) if any("image/png" in o.get("data", {}) for o in c["outputs"])]
+    drawn = [
+        c
+        for c in code_cells(notebook)
+        if any("image/png" in o.get("data", {}) for o in c["outputs"])
+    ]
     assert drawn
     for cell in drawn:
         settings = cell["metadata"]["mystnb"]
-        assert settings["figure"]["caption"] and settings["figure"]["name"] and len(settings["image"]["alt"]) > 40
+        assert (
+            settings["figure"]["caption"]
+            and settings["figure"]["name"]
+            and len(settings["image"]["alt"]) > 40
+        )
 
 
 def test_every_picture_drawn_is_in_the_notebook(notebook):
@@ -115,7 +137,9 @@ def test_every_section_with_code_has_something_that_is_compared(notebook):
             if section and "load_model(MODEL)" not in section:
                 assert re.search(r"assert|print\(", section), section
             section = ""
-        elif cell["cell_type"] == "code" and not {"remove-cell", *WIDGET_TAGS} & set(cell["metadata"].get("tags", [])):
+        elif cell["cell_type"] == "code" and not {"remove-cell", *WIDGET_TAGS} & set(
+            cell["metadata"].get("tags", [])
+        ):
             section += source(cell) + "\n"
 
 
@@ -130,10 +154,22 @@ def test_badge_and_set_up_cell_name_the_repository_of_pyproject(path):
     repository = address().removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}" in text
     assert f"git+{address()}" in text
-    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text.replace("\\n", " "))) == {repository}
+    assert set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+)", text.replace("\\n", " "))) == {
+        repository
+    }
 
 
-@pytest.mark.parametrize("name", ["README.md", "_config.yml", "book/intro.md", "book/contributing.md", "book/licences.md", "CITATION.cff"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "_config.yml",
+        "book/intro.md",
+        "book/contributing.md",
+        "book/licences.md",
+        "CITATION.cff",
+    ],
+)
 def test_pages_name_the_repository_of_pyproject(name):
     assert address() in (ROOT / name).read_text(encoding="utf-8")
 

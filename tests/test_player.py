@@ -14,14 +14,22 @@ from helpers.panels import Panel, encode, light
 from helpers.player import Control, player
 
 STOPS = [(1, 1, "photo"), (1, 2, "ReLU"), (1, 3, "ReLU"), (2, 3, "ReLU"), (2, 2, "ReLU")]
-CONTROLS = [Control("Step", [str(i) for i in range(5)], "slider", stops=STOPS), Control("Rule", ["a", "b"]), Control("Class", ["cat </script>", "dog"], "buttons", start=1)]
+CONTROLS = [
+    Control("Step", [str(i) for i in range(5)], "slider", stops=STOPS),
+    Control("Rule", ["a", "b"]),
+    Control("Class", ["cat </script>", "dog"], "buttons", start=1),
+]
 
 
 def shot(step, rule, c):
     """Four tiles, none at step 4, and a large picture that differs from shot to shot."""
     tiles = [(f"tile {k}", np.full((4, 4), k / 4)) for k in range(4 * (step < 4))]
     large = [(f"large {step}{rule}{c}", np.full((20, 30, 3), (step + 5 * rule + 10 * c) / 20))]
-    return f"Step {step}.", f'Rule {rule}, class {c} <&"', [Panel("tiles", f"of step {step}", tiles), Panel("large", "", large, large=True)]
+    return (
+        f"Step {step}.",
+        f'Rule {rule}, class {c} <&"',
+        [Panel("tiles", f"of step {step}", tiles), Panel("large", "", large, large=True)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,14 @@ def test_it_holds_every_picture_once_and_fetches_nothing(text):
         for (title, note, _, pictures), panel in zip(panels, want[2]):
             assert (data["texts"][title], data["texts"][note]) == (panel.title, panel.note)
             for (number, alt), (words, picture) in zip(pictures, panel.pictures, strict=True):
-                kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["pictures"][number]))).convert("RGB")) / 255
+                kept = (
+                    np.asarray(
+                        Image.open(io.BytesIO(base64.b64decode(data["pictures"][number]))).convert(
+                            "RGB"
+                        )
+                    )
+                    / 255
+                )
                 assert data["texts"][alt] == words and abs(kept.mean() - picture.mean()) < 0.01
     assert not re.search(r"https?:|@import|url\(", text)
 
@@ -56,7 +71,9 @@ def test_without_script_the_first_pictures_stand_there_with_their_words(text):
 def test_pictures_are_kept_without_loss_where_that_is_lighter():
     mask = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(float)
     for picture in (mask, mask[:8, :8], np.zeros((128, 128))):
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(light(picture))).convert("L")) / 255, picture)
+        assert np.array_equal(
+            np.asarray(Image.open(io.BytesIO(light(picture))).convert("L")) / 255, picture
+        )
     photo = np.asarray(sample().crop((100, 20, 228, 148))) / 255
     assert len(light(photo)) < len(encode(photo)) / 4
 
@@ -75,10 +92,20 @@ def test_it_is_played_by_mouse_and_by_keyboard(text, page):
 
     def is_at(step, rule, c):
         headline, words, panels = shot(step, rule, c)
-        assert page.locator(".player-headline").text_content() == headline and page.locator(".player-words").text_content() == words
+        assert (
+            page.locator(".player-headline").text_content() == headline
+            and page.locator(".player-words").text_content() == words
+        )
         assert page.get_by_role("slider", name="Step").get_attribute("aria-valuetext") == headline
-        assert page.locator("#test img").evaluate_all("images => images.map(image => image.alt)") == [alt for panel in panels for alt, _ in panel.pictures]
-        assert page.locator(".player-cells i").evaluate_all("cells => cells.map(cell => cell.hasAttribute('data-here'))").index(True) == step
+        assert page.locator("#test img").evaluate_all(
+            "images => images.map(image => image.alt)"
+        ) == [alt for panel in panels for alt, _ in panel.pictures]
+        assert (
+            page.locator(".player-cells i")
+            .evaluate_all("cells => cells.map(cell => cell.hasAttribute('data-here'))")
+            .index(True)
+            == step
+        )
         assert abs(pixel() - (step + 5 * rule + 10 * c) / 20 * 255) < 4
 
     is_at(0, 0, 1)
@@ -101,7 +128,9 @@ def test_it_is_played_by_mouse_and_by_keyboard(text, page):
 def test_a_screen_reader_hears_of_the_last_of_many_changes(text, page):
     page.set_content(f"<!doctype html><title>t</title>{text}")
     said = page.get_by_role("status")
-    said.evaluate("""said => { window.heard = []; new MutationObserver(() => window.heard.push(said.textContent)).observe(said, {childList: true}); }""")
+    said.evaluate(
+        """said => { window.heard = []; new MutationObserver(() => window.heard.push(said.textContent)).observe(said, {childList: true}); }"""
+    )
     page.get_by_role("slider", name="Step").evaluate("""slider => { for (const step of [1, 2, 3]) {
         slider.value = step; slider.dispatchEvent(new Event("input", {bubbles: true})); } }""")
     page.wait_for_function("window.heard.length > 0")

@@ -28,42 +28,55 @@ def test_heat_map_goes_from_blue_to_red():
 
 @pytest.mark.parametrize("strength", [0, 0.25, 0.7, 1])
 def test_overlay_is_a_weighted_mean(strength):
-    np.testing.assert_allclose(overlay(PHOTO, GREY, strength), (1 - strength) * PHOTO + strength * heat_map(GREY))
+    np.testing.assert_allclose(
+        overlay(PHOTO, GREY, strength), (1 - strength) * PHOTO + strength * heat_map(GREY)
+    )
 
 
 def test_overlay_takes_the_originals_blend_unless_told():
     np.testing.assert_array_equal(overlay(PHOTO, GREY), overlay(PHOTO, GREY, 0.7, "jet"))
 
 
-@pytest.mark.parametrize("values, strength, message", [
-    (GREY[:5], 0.7, "differ in size; resize the map first"),
-    (PHOTO, 0.7, "differ in size"),
-    (GREY, 1.1, "share from 0 to 1"),
-    (GREY, float("nan"), "share from 0 to 1"),
-    (GREY * 2, 0.7, "scale the map first"),
-])
+@pytest.mark.parametrize(
+    "values, strength, message",
+    [
+        (GREY[:5], 0.7, "differ in size; resize the map first"),
+        (PHOTO, 0.7, "differ in size"),
+        (GREY, 1.1, "share from 0 to 1"),
+        (GREY, float("nan"), "share from 0 to 1"),
+        (GREY * 2, 0.7, "scale the map first"),
+    ],
+)
 def test_overlay_refuses_what_does_not_fit(values, strength, message):
     with pytest.raises(ValueError, match=message):
         overlay(PHOTO, values, strength)
 
 
-@pytest.mark.parametrize("picture, message", [
-    (np.full((4, 4), 1.01), r"must lie in \[0, 1\]"),
-    (np.full((4, 4), -0.01), r"must lie in \[0, 1\]"),
-    (np.full((4, 4), np.nan), r"must lie in \[0, 1\]"),
-    (np.zeros((1, 4, 4)), r"got \(1, 4, 4\)"),
-    (np.zeros((4, 4, 4)), r"got \(4, 4, 4\)"),
-    (np.zeros(4), r"got \(4,\)"),
-])
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (np.full((4, 4), 1.01), r"must lie in \[0, 1\]"),
+        (np.full((4, 4), -0.01), r"must lie in \[0, 1\]"),
+        (np.full((4, 4), np.nan), r"must lie in \[0, 1\]"),
+        (np.zeros((1, 4, 4)), r"got \(1, 4, 4\)"),
+        (np.zeros((4, 4, 4)), r"got \(4, 4, 4\)"),
+        (np.zeros(4), r"got \(4,\)"),
+    ],
+)
 def test_what_is_no_picture_is_refused(picture, message):
     for show in (check_picture, lambda p: show_row([p], ["title"])):
         with pytest.raises(ValueError, match=message):
             show(picture)
 
 
-@pytest.mark.parametrize("count, columns, grid", [(1, 4, (1, 1)), (3, 4, (1, 3)), (5, 3, (2, 3)), (4, 4, (1, 4))])
+@pytest.mark.parametrize(
+    "count, columns, grid", [(1, 4, (1, 1)), (3, 4, (1, 3)), (5, 3, (2, 3)), (4, 4, (1, 4))]
+)
 def test_show_row_draws_its_pictures_value_for_value(count, columns, grid):
-    pictures, titles = [GREY * 0.5, PHOTO, GREY, PHOTO * 0.3, GREY * 0.1][:count], list("abcde")[:count]
+    pictures, titles = (
+        [GREY * 0.5, PHOTO, GREY, PHOTO * 0.3, GREY * 0.1][:count],
+        list("abcde")[:count],
+    )
     figure = show_row(pictures, titles, note="scaled so", columns=columns)
     figure.canvas.draw()
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
@@ -72,7 +85,11 @@ def test_show_row_draws_its_pictures_value_for_value(count, columns, grid):
     for axis, picture in zip(drawn, pictures):
         (image,) = axis.images
         np.testing.assert_array_equal(image.get_array(), picture)
-        assert image.get_clim() == (0, 1) and image.get_cmap().name == "gray" and image.get_interpolation() == "nearest"
+        assert (
+            image.get_clim() == (0, 1)
+            and image.get_cmap().name == "gray"
+            and image.get_interpolation() == "nearest"
+        )
     assert figure.get_supxlabel() == "scaled so"
 
 
@@ -81,7 +98,9 @@ def test_a_grey_of_half_is_drawn_as_grey_of_half():
     figure.canvas.draw()
     shown = np.asarray(figure.canvas.buffer_rgba())
     middle = figure.axes[0].get_window_extent()
-    assert shown[int(shown.shape[0] - (middle.y0 + middle.y1) / 2), int((middle.x0 + middle.x1) / 2), :3].tolist() in ([127] * 3, [128] * 3)
+    assert shown[
+        int(shown.shape[0] - (middle.y0 + middle.y1) / 2), int((middle.x0 + middle.x1) / 2), :3
+    ].tolist() in ([127] * 3, [128] * 3)
 
 
 def test_show_row_takes_an_array_of_pictures():
@@ -118,27 +137,43 @@ def test_figures_leave_matplotlibs_settings_alone():
 
 @pytest.mark.parametrize("places", [[0, 0.5, 1], ["a", "b", "c"]])
 def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
-    panels = [{"Grad-CAM": [1, 2, 3], "other": [3, np.nan, 1]}, {"Grad-CAM": [0, 0, 0], "other": [1, 1, 1]}]
-    figure = show_curves(panels, ["left", "right"], places, xlabel="share", ylabel="p", note="so", limits=(-1, 4))
+    panels = [
+        {"Grad-CAM": [1, 2, 3], "other": [3, np.nan, 1]},
+        {"Grad-CAM": [0, 0, 0], "other": [1, 1, 1]},
+    ]
+    figure = show_curves(
+        panels, ["left", "right"], places, xlabel="share", ylabel="p", note="so", limits=(-1, 4)
+    )
     figure.canvas.draw()
-    assert [axis.get_title() for axis in figure.axes] == ["left", "right"] and figure.get_supxlabel() == "so"
+    assert [axis.get_title() for axis in figure.axes] == [
+        "left",
+        "right",
+    ] and figure.get_supxlabel() == "so"
     for axis, curves in zip(figure.axes, panels):
         lines = {line.get_label(): line for line in axis.lines}
         for name, values in curves.items():
             np.testing.assert_array_equal(lines[name].get_ydata(), values)
-            assert lines[name].get_xdata().tolist() == ([0, 1, 2] if isinstance(places[0], str) else places)
+            assert lines[name].get_xdata().tolist() == (
+                [0, 1, 2] if isinstance(places[0], str) else places
+            )
         assert lines["Grad-CAM"].get_color() == LINES["Grad-CAM"][0] and axis.get_ylim() == (-1, 4)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Grad-CAM", "other"]
 
 
 def test_bars_have_their_values_errors_and_chance():
-    panels = [{"Grad-CAM": (40.0, 2.0), "centre": (30.0, 1.0)}, {"Grad-CAM": (20.0, 2.0), "centre": (50.0, 1.0)}]
+    panels = [
+        {"Grad-CAM": (40.0, 2.0), "centre": (30.0, 1.0)},
+        {"Grad-CAM": (20.0, 2.0), "centre": (50.0, 1.0)},
+    ]
     figure = show_bars(panels, ["all", "small"], chance=[25, 10], xlabel="%")
     figure.canvas.draw()
     for axis, rows, chance in zip(figure.axes, panels, (25, 10)):
         assert [bar.get_width() for bar in axis.patches] == [value for value, _ in rows.values()]
         assert axis.lines[-1].get_xdata() == [chance, chance] and axis.yaxis_inverted()
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Grad-CAM", "centre"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "Grad-CAM",
+        "centre",
+    ]
 
 
 @pytest.mark.parametrize("show", [lambda p, t: show_curves(p, t, [0]), show_bars])

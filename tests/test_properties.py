@@ -16,7 +16,9 @@ from helpers.guided_backprop import METHODS
 from .networks import narrow, noise, randomise
 
 #: Few, derandomised examples: the same on every machine, and quick.
-EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 METHOD_NAMES = sorted(METHODS)
 
 
@@ -25,7 +27,12 @@ def vggs(draw) -> nn.Module:
     """VGG-style networks in float64: VGG-16's layout at any width, or a short one with other kernels and poolings."""
     if draw(st.booleans()):
         widths = tuple(draw(st.lists(st.integers(1, 6), min_size=5, max_size=5)))
-        network = VGG16(draw(st.integers(1, 5)), widths=widths, hidden=draw(st.integers(1, 8)), pooled=draw(st.integers(1, 4)))
+        network = VGG16(
+            draw(st.integers(1, 5)),
+            widths=widths,
+            hidden=draw(st.integers(1, 8)),
+            pooled=draw(st.integers(1, 4)),
+        )
         return randomise(network, seed=draw(st.integers(0, 99))).double()
     layers, channels = [], 3
     for _ in range(draw(st.integers(1, 3))):
@@ -39,8 +46,12 @@ def vggs(draw) -> nn.Module:
     network.features = nn.Sequential(*layers)
     pooled = draw(st.integers(1, 3))
     network.avgpool = nn.AdaptiveAvgPool2d(pooled)
-    network.classifier = nn.Sequential(nn.Linear(channels * pooled**2, 6), nn.ReLU(True), nn.Linear(6, draw(st.integers(1, 5))))
-    network.forward = lambda x: network.classifier(torch.flatten(network.avgpool(network.features(x)), 1))
+    network.classifier = nn.Sequential(
+        nn.Linear(channels * pooled**2, 6), nn.ReLU(True), nn.Linear(6, draw(st.integers(1, 5)))
+    )
+    network.forward = lambda x: network.classifier(
+        torch.flatten(network.avgpool(network.features(x)), 1)
+    )
     randomise(network, seed=draw(st.integers(0, 99)))
     if draw(st.booleans()):
         layers[0].bias = None
@@ -48,7 +59,12 @@ def vggs(draw) -> nn.Module:
 
 
 photos = st.builds(
-    noise, st.integers(1, 3), st.integers(32, 70), st.integers(32, 70), dtype=st.just(torch.float64), seed=st.integers(0, 99)
+    noise,
+    st.integers(1, 3),
+    st.integers(32, 70),
+    st.integers(32, 70),
+    dtype=st.just(torch.float64),
+    seed=st.integers(0, 99),
 )
 
 
@@ -70,7 +86,11 @@ def test_walks_equal_autograd_and_captum(method, network, x):
         leaf = x.clone().requires_grad_()
         (want,) = torch.autograd.grad(network(leaf).gather(1, classes[:, None]).sum(), leaf)
     else:
-        want = {"guided": GuidedBackprop, "deconvnet": Deconvolution}[method](network).attribute(x, target=classes).detach()
+        want = (
+            {"guided": GuidedBackprop, "deconvnet": Deconvolution}[method](network)
+            .attribute(x, target=classes)
+            .detach()
+        )
     assert_close(got, want, rtol=1e-9, atol=1e-9 * max(1.0, float(want.abs().max())))
 
 
@@ -116,13 +136,20 @@ def test_photos_do_not_mix(network, x, order):
     order.shuffle(shuffled)
     classes = classes_of(network, x)
     together = guided_gradcam(network, x, classes).maps
-    assert_close(guided_gradcam(network, x[shuffled], classes[shuffled]).maps, together[shuffled], rtol=1e-9, atol=1e-12)
+    assert_close(
+        guided_gradcam(network, x[shuffled], classes[shuffled]).maps,
+        together[shuffled],
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 @settings(EXAMPLES, max_examples=10)
 @given(
-    size=st.integers(32, 64), dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
-    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]), where=st.integers(0, 10**6),
+    size=st.integers(32, 64),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    bad=st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    where=st.integers(0, 10**6),
 )
 def test_one_bad_pixel_is_refused(size, dtype, bad, where):
     network, x = narrow().to(dtype), noise(2, size, dtype=dtype)

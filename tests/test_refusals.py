@@ -7,7 +7,17 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import METHODS, VGG16, Deconvnet, ModelError, grad_cam, grad_cam_any, guided_gradcam, saliency, saliency_any
+from helpers import (
+    METHODS,
+    VGG16,
+    Deconvnet,
+    ModelError,
+    grad_cam,
+    grad_cam_any,
+    guided_gradcam,
+    saliency,
+    saliency_any,
+)
 
 from .networks import noise, randomise
 
@@ -16,7 +26,9 @@ EXPLAIN = {
     "guided_gradcam": guided_gradcam,
     "saliency": saliency,
     "saliency_any": saliency_any,
-    "grad_cam_any": lambda network, x, classes=None: grad_cam_any(network, x, network.features, classes),
+    "grad_cam_any": lambda network, x, classes=None: grad_cam_any(
+        network, x, network.features, classes
+    ),
 }
 every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
 
@@ -42,19 +54,50 @@ def on_meta(name):
 
 ODD = {
     "resnet18": (lambda: on_meta("resnet18"), "ResNet is not VGG-style.*saliency_any"),
-    "alexnet's overlapping pooling": (lambda: on_meta("alexnet"), "separate windows.*kernel_size=3, stride=2"),
+    "alexnet's overlapping pooling": (
+        lambda: on_meta("alexnet"),
+        "separate windows.*kernel_size=3, stride=2",
+    ),
     "unfolded batch normalisation": (lambda: on_meta("vgg11_bn"), "fold_batch_norm"),
     "dilated pooling": (lambda: small(nn.MaxPool2d(2, dilation=2)), "separate windows"),
-    "functional ReLU": (lambda: small(forward=lambda n, x: head(n, F.relu(n.features(x)))), "F.relu.*nn.ReLU"),
-    "skip connection": (lambda: small(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), forward=lambda n, x: head(n, n.features(x) + n.features[:2](x))), "skip connection"),
-    "changed input": (lambda: small(forward=lambda n, x: head(n, n.features(x * 2))), "computes more than its modules show"),
-    "more scores": (lambda: small(forward=lambda n, x: head(n, n.features(x)).repeat(1, 2)), "computes more than its modules show"),
-    "padding in words": (lambda: small(nn.Conv2d(4, 4, 3, padding="same")), "number of zeros as padding"),
-    "reflected padding": (lambda: small(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")), "number of zeros as padding"),
+    "functional ReLU": (
+        lambda: small(forward=lambda n, x: head(n, F.relu(n.features(x)))),
+        "F.relu.*nn.ReLU",
+    ),
+    "skip connection": (
+        lambda: small(
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1),
+            forward=lambda n, x: head(n, n.features(x) + n.features[:2](x)),
+        ),
+        "skip connection",
+    ),
+    "changed input": (
+        lambda: small(forward=lambda n, x: head(n, n.features(x * 2))),
+        "computes more than its modules show",
+    ),
+    "more scores": (
+        lambda: small(forward=lambda n, x: head(n, n.features(x)).repeat(1, 2)),
+        "computes more than its modules show",
+    ),
+    "padding in words": (
+        lambda: small(nn.Conv2d(4, 4, 3, padding="same")),
+        "number of zeros as padding",
+    ),
+    "reflected padding": (
+        lambda: small(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")),
+        "number of zeros as padding",
+    ),
     "sigmoid": (lambda: small(nn.Sigmoid()), "Sigmoid has no way back here"),
     "leaky ReLU": (lambda: small(nn.LeakyReLU()), "LeakyReLU has no way back here"),
-    "average pooling in the features": (lambda: small(nn.AvgPool2d(2)), "AvgPool2d has no way back here"),
-    "a module of modules": (lambda: small(nn.Sequential(nn.ReLU())), "Sequential has no way back here"),
+    "average pooling in the features": (
+        lambda: small(nn.AvgPool2d(2)),
+        "AvgPool2d has no way back here",
+    ),
+    "a module of modules": (
+        lambda: small(nn.Sequential(nn.ReLU())),
+        "Sequential has no way back here",
+    ),
 }
 
 
@@ -84,7 +127,11 @@ def test_unknown_methods_and_units_are_refused(network):
 
 
 PHOTOS = {
-    "an array": (np.zeros((1, 3, 32, 32), np.float32), TypeError, "float tensor of photos, got ndarray"),
+    "an array": (
+        np.zeros((1, 3, 32, 32), np.float32),
+        TypeError,
+        "float tensor of photos, got ndarray",
+    ),
     "a path": ("cat.jpg", TypeError, "got str.*model.preprocess"),
     "whole numbers": (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), TypeError, "got torch.uint8"),
     "no batch": (torch.zeros(3, 32, 32), ValueError, r"photo\[None\]"),

@@ -10,17 +10,35 @@ from helpers.sanity import cascade, independent, randomise, weighted_layers
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 64, 3), nn.Flatten(), nn.Linear(64, 300))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 64, 3),
+        nn.Flatten(),
+        nn.Linear(64, 300),
+    )
 
 
 def changed(network, other):
-    return [n for n in weighted_layers(network) if not torch.equal(network.get_submodule(n).weight, other.get_submodule(n).weight)]
+    return [
+        n
+        for n in weighted_layers(network)
+        if not torch.equal(network.get_submodule(n).weight, other.get_submodule(n).weight)
+    ]
 
 
 def test_from_the_classifier_downwards(network):
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert [(name, changed(network, copy)) for name, copy in cascade(network)] == [("4", ["4"]), ("2", ["4", "2"]), ("0", ["4", "2", "0"])]
-    assert [(name, changed(network, copy)) for name, copy in independent(network)] == [("4", ["4"]), ("2", ["2"]), ("0", ["0"])]
+    assert [(name, changed(network, copy)) for name, copy in cascade(network)] == [
+        ("4", ["4"]),
+        ("2", ["4", "2"]),
+        ("0", ["4", "2", "0"]),
+    ]
+    assert [(name, changed(network, copy)) for name, copy in independent(network)] == [
+        ("4", ["4"]),
+        ("2", ["2"]),
+        ("0", ["0"]),
+    ]
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
 

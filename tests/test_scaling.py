@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers import scaling
 
@@ -127,4 +128,6 @@ def test_gradient_pictures_of_torch_and_numpy_mean_the_same():
     assert array.shape == (4, 5, 3)
     np.testing.assert_array_equal(array, scaling.to_numpy(gradient.detach().numpy()))
     np.testing.assert_array_equal(array, scaling.to_numpy(array))
-    np.testing.assert_array_equal(scaling.strength(gradient, 100), np.abs(array).max(2) / np.abs(array).max())
+    np.testing.assert_array_equal(
+        scaling.strength(gradient, 100), np.abs(array).max(2) / np.abs(array).max()
+    )

@@ -11,17 +11,29 @@ def test_a_page_opens_without_a_complaint(site, page, name):
     assert page.locator("article h1").first.is_visible()
     page.wait_for_load_state("load")
     # book/static/scripts/fontawesome.js takes the theme's second set of icons away; the first has to be there
-    assert page.evaluate("document.fonts.ready.then(fonts => [...fonts].some(font => /Awesome/.test(font.family) && font.status === 'loaded'))")
-    assert not page.evaluate("[...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src)")
-    assert not page.evaluate("[...document.images].map(image => image.src).filter(src => !src.startsWith(location.origin) && !src.startsWith('data:'))")
+    assert page.evaluate(
+        "document.fonts.ready.then(fonts => [...fonts].some(font => /Awesome/.test(font.family) && font.status === 'loaded'))"
+    )
+    assert not page.evaluate(
+        "[...document.images].filter(image => !(image.complete && image.naturalWidth)).map(image => image.src)"
+    )
+    assert not page.evaluate(
+        "[...document.images].map(image => image.src).filter(src => !src.startsWith(location.origin) && !src.startsWith('data:'))"
+    )
 
 
 def shown(page, name):
     """What the player shows now: the addresses of its pictures, and its words."""
     box = page.locator(f"#{name}")
     assert box.locator("img:not([alt]), img[alt='']").count() == 0
-    pictures = box.locator("img").evaluate_all("async images => { await Promise.all(images.map(image => image.decode())); return images.map(image => image.src); }")
-    return pictures, box.locator(".player-headline").inner_text(), box.locator(".player-words").inner_text()
+    pictures = box.locator("img").evaluate_all(
+        "async images => { await Promise.all(images.map(image => image.decode())); return images.map(image => image.src); }"
+    )
+    return (
+        pictures,
+        box.locator(".player-headline").inner_text(),
+        box.locator(".player-words").inner_text(),
+    )
 
 
 def test_the_stepper_steps_by_button_slider_and_keyboard(site, page):
@@ -37,7 +49,13 @@ def test_the_stepper_steps_by_button_slider_and_keyboard(site, page):
     seen.append(shown(page, "stepper"))
     page.get_by_role("combobox", name="ReLU rule").select_option("deconvnet")
     seen.append(shown(page, "stepper"))
-    assert [headline.split(":")[0] for _, headline, _ in seen] == ["Step 31", "Step 32", "Step 33", "Step 62", "Step 62"]
+    assert [headline.split(":")[0] for _, headline, _ in seen] == [
+        "Step 31",
+        "Step 32",
+        "Step 33",
+        "Step 62",
+        "Step 62",
+    ]
     large = [pictures[-1] for pictures, _, _ in seen]
     assert len(set(large)) == 5
     assert "deconvnet" in seen[-1][2] and "guided" in seen[-2][2]
@@ -54,7 +72,14 @@ def test_another_class_is_another_picture(site, page):
 def test_the_steppers_page_is_light_and_has_no_dead_widget(site, page):
     """Under 3 MB with everything that the page transfers, uncompressed."""
     weights = []
-    page.on("response", lambda response: weights.append(len(response.body())) if response.ok and not response.url.startswith("data:") else None)
+    page.on(
+        "response",
+        lambda response: (
+            weights.append(len(response.body()))
+            if response.ok and not response.url.startswith("data:")
+            else None
+        ),
+    )
     page.goto(f"{site}/notebooks/05_explorer.html")
     page.wait_for_load_state("networkidle")
     assert len(weights) > 5 and sum(weights) < 3_000_000
@@ -67,5 +92,7 @@ def test_the_players_fit_the_page(site, page, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{site}/notebooks/05_explorer.html")
     for name in ("stepper", "classes"):
-        wide = page.locator(f"#{name}").evaluate("box => [box.scrollWidth, box.clientWidth, box.getBoundingClientRect().right]")
+        wide = page.locator(f"#{name}").evaluate(
+            "box => [box.scrollWidth, box.clientWidth, box.getBoundingClientRect().right]"
+        )
         assert wide[0] <= wide[1] + 1 and wide[2] <= width

@@ -26,7 +26,10 @@ def test_fonts_are_as_published():
 
 
 def test_licences_lie_beside_it():
-    assert "Microsoft" in (STATIC / "live/onnxruntime/LICENSE").read_text() and "Apache" in (STATIC / "mathjax/LICENSE").read_text()
+    assert (
+        "Microsoft" in (STATIC / "live/onnxruntime/LICENSE").read_text()
+        and "Apache" in (STATIC / "mathjax/LICENSE").read_text()
+    )
 
 
 def test_the_page_knows_how_large_the_runtime_is():

@@ -34,18 +34,25 @@ def test_on_the_way_up_stand_the_networks_own_activations_strongest_first():
         assert shot.shape == x.shape[1:] and not shot.down and shot.signal is None
         torch.testing.assert_close(shot.activation, x[0, list(shot.channels)])
         amounts = x[0].abs().flatten(1).amax(1)
-        assert [amounts[k].item() for k in shot.channels] == sorted(amounts.tolist(), reverse=True)[:3]
+        assert [amounts[k].item() for k in shot.channels] == sorted(amounts.tolist(), reverse=True)[
+            :3
+        ]
 
 
 @rules
 def test_the_last_step_is_the_methods_picture(rule):
     c = 3
     torch.testing.assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
-    torch.testing.assert_close(frame(WAY, 62, rule).picture, METHODS[rule](NETWORK).from_features(X, "strongest")[0])
+    torch.testing.assert_close(
+        frame(WAY, 62, rule).picture, METHODS[rule](NETWORK).from_features(X, "strongest")[0]
+    )
 
 
 def test_under_the_gradients_rule_every_signal_is_autograds():
-    x, way = noise(1, 64, dtype=torch.float64), walk(narrow().double(), noise(1, 64, dtype=torch.float64))
+    x, way = (
+        noise(1, 64, dtype=torch.float64),
+        walk(narrow().double(), noise(1, 64, dtype=torch.float64)),
+    )
     network, tensors = narrow().double(), [x.requires_grad_()]
     for layer in network.features:
         tensors.append(layer(tensors[-1].clone()))
@@ -63,7 +70,9 @@ def test_each_step_down_is_one_layers_step_of_the_one_before(rule):
         shot = frame(WAY, step, rule, 1, channels=many)
         signal = shot.signal[np.argsort(shot.channels)][None]
         if before is not None:
-            want = WAY.net.steps[shot.layer].down(before, WAY.trace.memory[shot.layer], METHODS[rule].relu_down)
+            want = WAY.net.steps[shot.layer].down(
+                before, WAY.trace.memory[shot.layer], METHODS[rule].relu_down
+            )
             torch.testing.assert_close(signal, want)
         before = signal
 
@@ -72,20 +81,26 @@ def test_on_the_way_up_the_picture_is_the_strongest_units():
     level = 12
     activation = WAY.activations[level]
     start = torch.where(activation == activation.max(), activation, 0)
-    torch.testing.assert_close(frame(WAY, level, "deconvnet").picture, Deconvnet(NETWORK).down(WAY.trace, start, level)[0])
+    torch.testing.assert_close(
+        frame(WAY, level, "deconvnet").picture, Deconvnet(NETWORK).down(WAY.trace, start, level)[0]
+    )
 
 
 def test_masks_and_switches_stand_where_they_belong():
     for step in range(1, 63):
         shot = frame(WAY, step)
-        assert (shot.mask is not None) == (shot.kind == "ReLU") and (shot.switches is not None) == (shot.kind == "MaxPool2d")
+        assert (shot.mask is not None) == (shot.kind == "ReLU") and (shot.switches is not None) == (
+            shot.kind == "MaxPool2d"
+        )
         if shot.kind == "Conv2d":
             continue
         below = WAY.activations[shot.layer][0, list(shot.channels)]
         if shot.mask is not None:
             assert torch.equal(shot.mask, below > 0)
         if shot.switches is not None:
-            assert torch.equal(below[shot.switches].sort().values, F.max_pool2d(below, 2).flatten().sort().values)
+            assert torch.equal(
+                below[shot.switches].sort().values, F.max_pool2d(below, 2).flatten().sort().values
+            )
 
 
 def test_switch_places_by_hand():
@@ -99,14 +114,27 @@ def test_every_frame_is_shown_in_the_same_four_panels_and_told_in_words(rule):
     shots = [frame(WAY, step, rule, 1) for step in range(63)]
     for shot in shots:
         shown = panels(shot)
-        assert [panel.large for panel in shown] == [False, False, False, True] and len(shown[3].pictures) == 1
-        for panel, maps in zip(shown, (shot.activation, shot.switches if shot.mask is None else shot.mask, shot.signal)):
-            assert [len(picture) for _, picture in panel.pictures] == [] if maps is None else [maps.shape[1]] * len(shot.channels)
-            assert panel.note and all(f"channel {k}" in words for (words, _), k in zip(panel.pictures, shot.channels))
+        assert [panel.large for panel in shown] == [False, False, False, True] and len(
+            shown[3].pictures
+        ) == 1
+        for panel, maps in zip(
+            shown, (shot.activation, shot.switches if shot.mask is None else shot.mask, shot.signal)
+        ):
+            assert (
+                [len(picture) for _, picture in panel.pictures] == []
+                if maps is None
+                else [maps.shape[1]] * len(shot.channels)
+            )
+            assert panel.note and all(
+                f"channel {k}" in words for (words, _), k in zip(panel.pictures, shot.channels)
+            )
         for picture in (picture for panel in shown for _, picture in panel.pictures):
             assert 0 <= picture.min() and picture.max() <= 1
     assert len({headline(shot) for shot in shots}) == 63
-    assert all(f"tep {shot.step}:" in headline(shot) and " x ".join(map(str, shot.shape)) in headline(shot) for shot in shots)
+    assert all(
+        f"tep {shot.step}:" in headline(shot) and " x ".join(map(str, shot.shape)) in headline(shot)
+        for shot in shots
+    )
     assert all(describe(shot) for shot in shots)
 
 
@@ -125,12 +153,15 @@ def test_a_panels_scale_is_what_it_says():
 
 def test_around_a_units_picture_stands_the_photo_faded():
     shot = frame(WAY, 3, "gradient")  # a unit behind two convolutions has reached 5 x 5 pixels
-    (_, shown), = panels(shot)[3].pictures
+    ((_, shown),) = panels(shot)[3].pictures
     faded = 0.3 * shot.photo + 0.35
     inside = ~np.isclose(shown, faded).all(axis=2)
     rows, columns = (np.flatnonzero(inside.any(axis=d)) for d in (1, 0))
     assert 0 < len(rows) <= 5 and 0 < len(columns) <= 5
-    assert shot.picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].abs().sum() == shot.picture.abs().sum()
+    assert (
+        shot.picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].abs().sum()
+        == shot.picture.abs().sum()
+    )
 
 
 def test_the_map_of_the_walk_goes_up_and_comes_back():
@@ -152,9 +183,15 @@ def test_a_frame_changes_nothing_it_is_made_of():
     assert all(map(torch.equal, before, WAY.activations))
 
 
-@pytest.mark.parametrize("arguments, error, words", [
-    ((63,), IndexError, "steps 0 to 62"), ((-1,), IndexError, "steps 0"), ((3, "lrp"), ModelError, "choose one of gradient"), ((40, "guided", 7), IndexError, "no class"),
-])
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ((63,), IndexError, "steps 0 to 62"),
+        ((-1,), IndexError, "steps 0"),
+        ((3, "lrp"), ModelError, "choose one of gradient"),
+        ((40, "guided", 7), IndexError, "no class"),
+    ],
+)
 def test_what_does_not_exist_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         frame(WAY, *arguments)

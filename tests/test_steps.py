@@ -44,7 +44,16 @@ def test_no_bias_on_the_way_down(network):
     assert not net.down(trace, torch.zeros_like(trace.scores), len(net.steps)).any()
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d((3, 2)), nn.MaxPool2d(3, padding=1)], ids=str)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.MaxPool2d((3, 2)),
+        nn.MaxPool2d(3, padding=1),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("size", [(6, 6), (7, 9)])
 def test_unpooling_puts_each_value_back_where_the_maximum_was(pool, size):
     step, x = Pooling(pool), torch.rand(2, 3, *size) + 0.1
@@ -123,16 +132,38 @@ def test_silent_units_are_skipped_without_a_difference(dtype, signals):
     for sent in (signal, torch.zeros_like(signal)):
         got = step.down(sent, None, None)
         assert got.dtype == dtype
-        torch.testing.assert_close(got.double(), sent.double() @ weight.double(), rtol=1e-2, atol=1e-6 if dtype == torch.float32 else 1e-2)
+        torch.testing.assert_close(
+            got.double(),
+            sent.double() @ weight.double(),
+            rtol=1e-2,
+            atol=1e-6 if dtype == torch.float32 else 1e-2,
+        )
 
 
 def test_only_a_relu_behind_a_convolution_works_in_place():
-    layers = [nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU()]
+    layers = [
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+    ]
     network = nn.Module()
-    network.features, network.avgpool, network.classifier = nn.Sequential(*layers), nn.Identity(), nn.Sequential(nn.ReLU(), nn.Linear(4 * 32**2, 2))
+    network.features, network.avgpool, network.classifier = (
+        nn.Sequential(*layers),
+        nn.Identity(),
+        nn.Sequential(nn.ReLU(), nn.Linear(4 * 32**2, 2)),
+    )
     network.forward = lambda x: network.classifier(network.features(x).flatten(1))
     net, x = Deconvnet(network), noise(1, 64)
     with torch.no_grad():
         maps = network.features(x)
-    assert [step.inplace for step in net.steps if isinstance(step, Rectifier)] == [False, True, False, False, False]
+    assert [step.inplace for step in net.steps if isinstance(step, Rectifier)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
     torch.testing.assert_close(net.up(x).feature_maps, maps)

@@ -21,12 +21,18 @@ def jpeg(label, i):
     base = np.full((64, 64, 3), 40 * label + 20) + rng.integers(-15, 15, (64, 64, 3))
     picture = Image.fromarray(base.clip(0, 255).astype(np.uint8))
     buffer = io.BytesIO()
-    (picture.convert("L") if i == 0 else picture).save(buffer, "JPEG")  # Tiny ImageNet has grey ones, too
+    (picture.convert("L") if i == 0 else picture).save(
+        buffer, "JPEG"
+    )  # Tiny ImageNet has grey ones, too
     return buffer.getvalue()
 
 
 def photos(count):
-    return [(wnid, f"{wnid}_{i}.JPEG", jpeg(label, i)) for label, wnid in enumerate(WNIDS) for i in range(count)]
+    return [
+        (wnid, f"{wnid}_{i}.JPEG", jpeg(label, i))
+        for label, wnid in enumerate(WNIDS)
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +101,12 @@ def test_a_schedule_is_one_size_an_epoch():
 
 @pytest.mark.parametrize("size", [32, 80])
 def test_augmentation_is_finite_and_follows_its_seed(size):
-    batch = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8))
-    first, again, other = (train.augment(batch, size, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    batch = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
+    )
+    first, again, other = (
+        train.augment(batch, size, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert first.shape == (5, 3, size, size) and torch.isfinite(first).all()
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -117,11 +127,28 @@ def test_evaluation_counts_hits():
             return torch.arange(6.0).expand(len(x), 6)  # 5 first, then 4, 3, 2, 1
 
     labels = torch.tensor([5, 4, 1, 0])
-    assert train.evaluate(Fixed(), torch.zeros(4, 3, 64, 64, dtype=torch.uint8), labels, 32) == (25.0, 75.0)
+    assert train.evaluate(Fixed(), torch.zeros(4, 3, 64, 64, dtype=torch.uint8), labels, 32) == (
+        25.0,
+        75.0,
+    )
 
 
 def run(data_folder, out, schedule="32x2", *more):
-    train.main(["--data", str(data_folder), "--out", str(out), "--schedule", schedule, "--batch-size", "8", "--device", "cpu", *more])
+    train.main(
+        [
+            "--data",
+            str(data_folder),
+            "--out",
+            str(out),
+            "--schedule",
+            schedule,
+            "--batch-size",
+            "8",
+            "--device",
+            "cpu",
+            *more,
+        ]
+    )
     return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
@@ -143,7 +170,9 @@ def test_training_writes_a_checkpoint_and_a_log(finished):
     out, state = finished
     assert state["epoch"] == 2 and state["schedule"] == "32x2"
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2] and all(np.isfinite(line["loss"]) for line in lines)
+    assert [line["epoch"] for line in lines] == [1, 2] and all(
+        np.isfinite(line["loss"]) for line in lines
+    )
     assert {path.name for path in out.iterdir()} == {"checkpoint.pt", "log.jsonl"}
 
 
@@ -200,18 +229,31 @@ def test_a_checkpoint_of_another_schedule_is_not_gone_on_with(finished, tars):
 
 
 def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypatch):
-    weights, card = tmp_path / "assets" / "embedded.safetensors", tmp_path / "assets" / "embedded.json"
+    weights, card = (
+        tmp_path / "assets" / "embedded.safetensors",
+        tmp_path / "assets" / "embedded.json",
+    )
     monkeypatch.setattr(export, "WEIGHTS", weights)
     monkeypatch.setattr(export, "CARD", card)
     monkeypatch.setattr(export, "SIZES", (32, 64))
     export.main([str(finished[0] / "checkpoint.pt"), "--data", str(tars), "--input-size", "48"])
     facts = json.loads(card.read_text())
-    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and [run["epochs"] for run in facts["training"]] == [2]
+    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and [
+        run["epochs"] for run in facts["training"]
+    ] == [2]
 
     monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
     model = models.load_model("embedded", device="cpu")
     assert model.class_names == tuple(NAMES) and model.input_size == 48
     trained = export.VGG16(6, batch_norm=True).eval()
-    trained.load_state_dict({k.removeprefix("module."): v for k, v in finished[1]["averaged"].items() if k != "n_averaged"})
+    trained.load_state_dict(
+        {
+            k.removeprefix("module."): v
+            for k, v in finished[1]["averaged"].items()
+            if k != "n_averaged"
+        }
+    )
     x = model.prepare([np.full((64, 64, 3), 200, np.uint8), np.zeros((64, 64, 3), np.uint8)])
-    torch.testing.assert_close(model.network(x), trained(x), rtol=0.02, atol=0.02)  # float16 on disk
+    torch.testing.assert_close(
+        model.network(x), trained(x), rtol=0.02, atol=0.02
+    )  # float16 on disk

@@ -4,7 +4,8 @@ from functools import lru_cache
 
 import pytest
 import torch
-from captum.attr import Deconvolution, GuidedBackprop as CaptumGuided, Saliency
+from captum.attr import Deconvolution, Saliency
+from captum.attr import GuidedBackprop as CaptumGuided
 from torch import nn
 
 from helpers import METHODS, Deconvnet, GuidedBackprop, saliency
@@ -18,11 +19,17 @@ ORACLES = {
 }
 OPTIONS = {"gradient": {"abs": False}, "deconvnet": {}, "guided": {}}
 
-pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks", "ignore:Input Tensor 0 did not already")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Setting backward hooks", "ignore:Input Tensor 0 did not already"
+)
 
 
 def captum_map(network, x, classes, method):
-    return ORACLES[method](for_captum(network)).attribute(x.clone(), target=classes, **OPTIONS[method]).detach()
+    return (
+        ORACLES[method](for_captum(network))
+        .attribute(x.clone(), target=classes, **OPTIONS[method])
+        .detach()
+    )
 
 
 def assert_same(ours, theirs, tolerance):
@@ -37,20 +44,30 @@ def in_float64(name):
 
 
 SMALL = [(32, 32), (33, 47), (75, 64), (97, 130)]
-CASES = [(name, size) for name in NETWORKS for size in (SMALL[1:3] if name.startswith("vgg") else SMALL)]
+CASES = [
+    (name, size) for name in NETWORKS for size in (SMALL[1:3] if name.startswith("vgg") else SMALL)
+]
 
 
-@pytest.mark.parametrize("name, size", CASES, ids=lambda v: v if isinstance(v, str) else "%dx%d" % v)
+@pytest.mark.parametrize(
+    "name, size", CASES, ids=lambda v: v if isinstance(v, str) else "%dx%d" % v
+)
 def test_each_walk_equals_captum_in_float64(name, size):
     network, x, classes = in_float64(name), noise(2, *size, dtype=torch.float64), [1, 4]
     for method in METHODS:
-        assert_same(saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9)
+        assert_same(
+            saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_embedded_model_equals_captum(embedded, photos, method):
     classes = [5, 40, 107]
-    assert_same(saliency(embedded.network, photos, classes, method), captum_map(embedded.network, photos, classes, method), 1e-4)
+    assert_same(
+        saliency(embedded.network, photos, classes, method),
+        captum_map(embedded.network, photos, classes, method),
+        1e-4,
+    )
 
 
 def test_full_vgg16_equals_captum(full_vgg16):
@@ -58,7 +75,9 @@ def test_full_vgg16_equals_captum(full_vgg16):
     network, x, classes = full_vgg16.double(), noise(2, 64, 80, dtype=torch.float64), [281, 967]
     try:
         for method in METHODS:
-            assert_same(saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9)
+            assert_same(
+                saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9
+            )
     finally:
         network.float()
 
@@ -108,7 +127,9 @@ def test_walk_from_features_equals_autograd_with_the_same_rule(network, method, 
     network, x = network.double(), noise(2, 70, 51, dtype=torch.float64)
     x_grad = x.clone().requires_grad_()
     maps = replace_relus(network, lambda: Rule(method)).features(x_grad)
-    start = (maps * maps.detach()).sum() if unit == "all" else (maps.flatten(1).amax(1) ** 2).sum() / 2
+    start = (
+        (maps * maps.detach()).sum() if unit == "all" else (maps.flatten(1).amax(1) ** 2).sum() / 2
+    )
     (want,) = torch.autograd.grad(start, x_grad)
     assert_same(METHODS[method](network).from_features(x, unit), want, 1e-9)
 
@@ -128,15 +149,23 @@ def test_batch_equals_one_by_one(network, method):
         assert_same(saliency(network, x[i : i + 1], c, method), together[i : i + 1], 1e-4)
 
 
-@pytest.mark.parametrize("classes", [2, [2, 2], (2, 2), torch.tensor(2), torch.tensor([2, 2], dtype=torch.int32)], ids=str)
+@pytest.mark.parametrize(
+    "classes",
+    [2, [2, 2], (2, 2), torch.tensor(2), torch.tensor([2, 2], dtype=torch.int32)],
+    ids=str,
+)
 def test_a_class_may_be_a_number_a_list_or_a_tensor(network, classes):
     x = noise(2, 32)
-    torch.testing.assert_close(saliency(network, x, classes), saliency(network, x, torch.tensor([2, 2])), rtol=0, atol=0)
+    torch.testing.assert_close(
+        saliency(network, x, classes), saliency(network, x, torch.tensor([2, 2])), rtol=0, atol=0
+    )
 
 
 def test_none_is_the_top_class(network):
     x = noise(4, 40)
-    torch.testing.assert_close(saliency(network, x), saliency(network, x, network(x).argmax(1)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        saliency(network, x), saliency(network, x, network(x).argmax(1)), rtol=0, atol=0
+    )
 
 
 def test_a_walk_may_stop_on_the_way(network):
@@ -145,7 +174,9 @@ def test_a_walk_may_stop_on_the_way(network):
     signal = torch.ones_like(trace.scores)
     middle = net.down(trace, signal, len(net.steps), stop=net.depth)
     assert middle.shape == trace.feature_maps.shape
-    torch.testing.assert_close(net.down(trace, middle, net.depth), net.down(trace, signal, len(net.steps)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        net.down(trace, middle, net.depth), net.down(trace, signal, len(net.steps)), rtol=0, atol=0
+    )
 
 
 def test_walks_of_one_pass_do_not_disturb_each_other(network):
@@ -153,7 +184,9 @@ def test_walks_of_one_pass_do_not_disturb_each_other(network):
     trace = net.up(x)
     signal = trace.feature_maps.clone()
     first = net.down(trace, trace.feature_maps, net.depth)
-    torch.testing.assert_close(net.down(trace, trace.feature_maps, net.depth), first, rtol=0, atol=0)
+    torch.testing.assert_close(
+        net.down(trace, trace.feature_maps, net.depth), first, rtol=0, atol=0
+    )
     assert torch.equal(trace.feature_maps, signal)
 
 

@@ -25,7 +25,9 @@ SIZES = (64, 96, 128, 160)
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--data", type=Path, help="photos to measure on; without it, accuracy is left out")
+    parser.add_argument(
+        "--data", type=Path, help="photos to measure on; without it, accuracy is left out"
+    )
     parser.add_argument("--input-size", type=int, default=128)
     args = parser.parse_args(argv)
 
@@ -60,7 +62,9 @@ def main(argv: list[str] | None = None) -> None:
         "class_names": names,
     }
     CARD.write_text(json.dumps(facts, indent=1) + "\n")
-    print(f"{WEIGHTS.name}: {len(raw) / 1e6:.2f} MB, {sum(v.numel() for v in halves.values()):,} parameters")
+    print(
+        f"{WEIGHTS.name}: {len(raw) / 1e6:.2f} MB, {sum(v.numel() for v in halves.values()):,} parameters"
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from helpers import all_maps, centre_gaussian, edge_strength, energy_in_box, load_model, pointing_game
+from helpers import (
+    all_maps,
+    centre_gaussian,
+    edge_strength,
+    energy_in_box,
+    load_model,
+    pointing_game,
+)
 from helpers.models import ASSETS, CARD
 from training.data import SIDE, read_boxes, read_classes, read_split
 
@@ -23,7 +30,9 @@ BATCH = 50
 SMALL = 0.25  # a box is small below this share of the photo
 
 
-def measure(model, photos: np.ndarray, labels: np.ndarray, boxes: list[tuple[int, int, int, int]]) -> dict[str, np.ndarray]:
+def measure(
+    model, photos: np.ndarray, labels: np.ndarray, boxes: list[tuple[int, int, int, int]]
+) -> dict[str, np.ndarray]:
     """By method: ``(N, 3)``, for each photo the pointing game, the energy, and whether the map is all zero.
 
     ``photos`` ``(N, 64, 64, 3)`` uint8; ``boxes`` in their pixels, right and bottom exclusive. Where
@@ -43,7 +52,9 @@ def measure(model, photos: np.ndarray, labels: np.ndarray, boxes: list[tuple[int
                 share = (box[2] - box[0]) * (box[3] - box[1]) / side**2
                 energy = energy_in_box(value, box)
                 zero = np.isnan(energy)
-                found.setdefault(name, []).append((pointing_game(value, box), share if zero else energy, zero))
+                found.setdefault(name, []).append(
+                    (pointing_game(value, box), share if zero else energy, zero)
+                )
     return {name: np.array(rows, dtype=float) for name, rows in found.items()}
 
 
@@ -51,10 +62,17 @@ def summary(found: dict[str, np.ndarray], chosen: np.ndarray, shares: np.ndarray
     """Means over the chosen photos and their standard errors, in percent; ``chance`` is the boxes' mean share."""
 
     def mean(values):
-        return [round(100 * values.mean(), 2), round(100 * values.std(ddof=1) / len(values) ** 0.5, 2)]
+        return [
+            round(100 * values.mean(), 2),
+            round(100 * values.std(ddof=1) / len(values) ** 0.5, 2),
+        ]
 
     methods = {
-        name: {"pointing": mean(rows[chosen, 0]), "energy": mean(rows[chosen, 1]), "all_zero": int(rows[chosen, 2].sum())}
+        name: {
+            "pointing": mean(rows[chosen, 0]),
+            "energy": mean(rows[chosen, 1]),
+            "all_zero": int(rows[chosen, 2].sum()),
+        }
         for name, rows in found.items()
     }
     return {"photos": int(chosen.sum()), "chance": mean(shares[chosen]), "methods": methods}
@@ -62,9 +80,16 @@ def summary(found: dict[str, np.ndarray], chosen: np.ndarray, shares: np.ndarray
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="val.tar and val_boxes.csv, or the unpacked tiny-imagenet-200")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="val.tar and val_boxes.csv, or the unpacked tiny-imagenet-200",
+    )
     parser.add_argument("--out", type=Path, default=MEASURED)
-    parser.add_argument("--limit", type=int, help="only so many photos, spread over the classes: to try it out")
+    parser.add_argument(
+        "--limit", type=int, help="only so many photos, spread over the classes: to try it out"
+    )
     args = parser.parse_args(argv)
 
     model = load_model("embedded")
@@ -74,13 +99,16 @@ def main(argv: list[str] | None = None) -> None:
         photos, labels, names = photos[kept], labels[kept], [names[i] for i in kept]
     known = read_boxes(args.data)
     boxes = [known[name] for name in names]
-    shares = np.array([(right - left) * (bottom - top) / SIDE**2 for left, top, right, bottom in boxes])
+    shares = np.array(
+        [(right - left) * (bottom - top) / SIDE**2 for left, top, right, bottom in boxes]
+    )
 
     found = measure(model, photos, labels, boxes)
     groups = {"all": np.ones(len(photos), dtype=bool), "small box": shares < SMALL}
     groups = {name: chosen for name, chosen in groups.items() if chosen.sum() > 1}
     report = {
-        "command": "python -m training.measure --data path/to/tiny-imagenet-200" + (f" --limit {args.limit}" if args.limit else ""),
+        "command": "python -m training.measure --data path/to/tiny-imagenet-200"
+        + (f" --limit {args.limit}" if args.limit else ""),
         "weights_sha256": json.loads(CARD.read_text())["sha256"],
         "pixels": model.input_size,
         "explained": "the labelled class",

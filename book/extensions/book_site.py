@@ -21,13 +21,20 @@ def write_live_assets(app) -> None:
 
 def own_badge(app, docname, source) -> None:
     """The badge's picture from the site itself; in the notebooks its address is the one that works everywhere."""
-    source[0] = source[0].replace("https://colab.research.google.com/assets/colab-badge.svg", "/book/static/colab-badge.svg")
+    source[0] = source[0].replace(
+        "https://colab.research.google.com/assets/colab-badge.svg", "/book/static/colab-badge.svg"
+    )
 
 
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
     """Thebe, which jupyter-book always adds and this book does not use, declares its constants twice: an error on every page."""
     scripts = context.get("script_files", [])
-    context["script_files"] = [s for s in scripts if "thebe" not in str(getattr(s, "filename", s) or getattr(s, "attributes", {}).get("body", ""))]
+    context["script_files"] = [
+        s
+        for s in scripts
+        if "thebe"
+        not in str(getattr(s, "filename", s) or getattr(s, "attributes", {}).get("body", ""))
+    ]
 
 
 def setup(app):
