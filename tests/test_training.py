@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from helpers import VGG16, models
-from training import data, export, train
+from training import data, export, teacher, train
 
 WNIDS = [f"n{i:08d}" for i in range(6)]
 NAMES = [f"thing {i}" for i in range(6)]
@@ -92,11 +92,56 @@ def test_the_classes_are_those_of_the_embedded_model(embedded):
 
 
 def test_a_schedule_is_one_size_an_epoch():
-    assert train.parse_schedule("48x2,64x3") == [48, 48, 64, 64, 64]
-    assert train.parse_schedule("96x1") == [96]
+    assert train.Recipe(schedule="48x2,64x3").sizes() == [48, 48, 64, 64, 64]
+    assert train.Recipe(schedule="96x1").sizes() == [96]
     for wrong in ("", "48", "48x", "ax2"):
         with pytest.raises(ValueError):
-            train.parse_schedule(wrong)
+            train.Recipe(schedule=wrong).sizes()
+
+
+def test_the_learning_rate_rises_for_an_epoch_and_falls_to_zero():
+    recipe = train.Recipe(schedule="32x5", lr=0.2)
+    rates = [recipe.learning_rate(epoch) for epoch in (0, 0.5, 1, 2, 3, 4, 5)]
+    assert rates[:3] == [0, 0.1, 0.2] and rates[-1] == pytest.approx(0)
+    assert rates[4] == pytest.approx(0.1)  # half way down the cosine
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_every_tenth_photo_of_each_class_is_held_out():
+    labels = np.repeat([2, 0, 1], 25)
+    held = data.held_out(labels)
+    assert held.sum() == 6 and np.flatnonzero(held).tolist() == [9, 19, 34, 44, 59, 69]
+
+
+def test_targets_mix_smoothed_labels_with_the_teachers_answers():
+    labels, answers = torch.tensor([1, 0]), torch.tensor([[0.0, 0, 5], [1, 2, 3]]).half()
+    alone = train.targets(labels, None, 3, train.Recipe(smoothing=0.3))
+    torch.testing.assert_close(alone, torch.tensor([[0.1, 0.8, 0.1], [0.8, 0.1, 0.1]]))
+    mixed = train.targets(labels, answers, 3, train.Recipe(smoothing=0.3, teacher=0.25))
+    torch.testing.assert_close(mixed, 0.75 * alone + 0.25 * answers.float().softmax(1))
+    assert not torch.equal(alone, mixed)
+
+
+def test_each_answer_is_from_a_head_that_did_not_learn_from_the_photo(monkeypatch):
+    features = torch.arange(26.0)[:, None]
+    learnt = []
+
+    def head_that_tells_what_it_saw(seen, labels, classes, seed):
+        learnt.append(len(seen))
+        return lambda x: (x == seen.T).any(1, keepdim=True).float().expand(-1, classes)
+
+    monkeypatch.setattr(teacher, "train_head", head_that_tells_what_it_saw)
+    answers = teacher.cross_answers(features, torch.zeros(26, dtype=torch.long), 3)
+    assert answers.shape == (26, 3) and not answers.any()
+    assert learnt == [20, 21, 21, 21, 21]  # 26 photos less a fifth
+
+
+def test_the_heads_standardisation_is_part_of_its_weights():
+    torch.manual_seed(0)
+    labels = torch.arange(600) % 3
+    features = 50 + 7 * (torch.nn.functional.one_hot(labels, 8) + 0.1 * torch.randn(600, 8))
+    head = teacher.train_head(features, labels, 3, epochs=30)
+    assert (head(features).argmax(1) == labels).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("size", [32, 80])
@@ -133,22 +178,14 @@ def test_evaluation_counts_hits():
     )
 
 
+WIDTHS = (4, 6, 8, 10, 12)
+
+
 def run(data_folder, out, schedule="32x2", *more):
-    train.main(
-        [
-            "--data",
-            str(data_folder),
-            "--out",
-            str(out),
-            "--schedule",
-            schedule,
-            "--batch-size",
-            "8",
-            "--device",
-            "cpu",
-            *more,
-        ]
-    )
+    options = dict(schedule=schedule, batch_size=4, device="cpu", teacher=0, area=0.8)
+    named = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    where = ["--data", str(data_folder), "--out", str(out)]
+    train.main([*where, *named, "--widths", ",".join(map(str, WIDTHS)), *more])
     return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
@@ -156,6 +193,7 @@ def run(data_folder, out, schedule="32x2", *more):
 def toy():
     with pytest.MonkeyPatch.context() as patch:
         for module in (train, export):
+            patch.setattr(module, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
             patch.setattr(module, "read_classes", lambda: (WNIDS, NAMES))
         yield
 
@@ -168,7 +206,7 @@ def finished(toy, tars, tmp_path_factory):
 
 def test_training_writes_a_checkpoint_and_a_log(finished):
     out, state = finished
-    assert state["epoch"] == 2 and state["schedule"] == "32x2"
+    assert state["epoch"] == 2 and state["recipe"]["schedule"] == "32x2"
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2] and all(
         np.isfinite(line["loss"]) for line in lines
@@ -181,7 +219,7 @@ def test_training_interrupted_goes_on_to_the_same_weights(finished, tars, tmp_pa
 
     def stop_in_the_second_epoch(*args, **options):
         calls.append(args)
-        if len(calls) == 4:
+        if len(calls) == 5:
             raise KeyboardInterrupt
         return augment(*args, **options)
 
@@ -204,28 +242,22 @@ def test_training_changes_the_weights_and_another_seed_gives_others(finished, ta
     assert not torch.equal(want["model"][key], want["averaged"]["module." + key])
 
 
-def test_a_wider_network_starts_where_the_narrower_one_ended():
-    torch.manual_seed(0)
-    narrow = VGG16(5, widths=(4, 5, 6, 7, 8), hidden=9, batch_norm=True).eval()
-    wide = VGG16(5, widths=(4, 8, 6, 9, 20), hidden=12, batch_norm=True).eval()
-    train.start_from(wide, narrow.state_dict())
-    x = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(wide(x), narrow(x))
-    assert wide.features[-3].bias.numel() == 20
-    with pytest.raises(SystemExit, match="--init holds features.7.weight as"):
-        train.start_from(narrow, wide.state_dict())
+def test_a_run_can_pause_and_goes_on(finished, tars, tmp_path):
+    assert run(tars, tmp_path, "32x2", "--stop-after", "1")["epoch"] == 1
+    state = run(tars, tmp_path)
+    assert state["epoch"] == 2
+    for key, value in finished[1]["model"].items():
+        torch.testing.assert_close(state["model"][key], value, rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_from_another_runs_end_remembers_it(finished, tars, tmp_path):
-    state = run(tars, tmp_path, "32x1", "--init", str(finished[0] / "checkpoint.pt"))
-    assert [r["schedule"] for r in train.runs(state)] == ["32x2", "32x1"]
-    again = run(tars, tmp_path, "32x1")  # finished already; without --init it must not forget
-    assert train.runs(again) == train.runs(state)
-
-
-def test_a_checkpoint_of_another_schedule_is_not_gone_on_with(finished, tars):
-    with pytest.raises(SystemExit, match="belongs to schedule 32x2; choose another --out"):
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(finished, tars):
+    with pytest.raises(SystemExit, match="belongs to another recipe; choose another --out"):
         run(tars, finished[0], "32x3")
+
+
+def test_without_the_teachers_answers_it_says_what_to_do(toy, tars, tmp_path):
+    with pytest.raises(SystemExit, match="--answers"):
+        run(tars, tmp_path, "32x1", "--teacher", "0.5")
 
 
 def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypatch):
@@ -236,16 +268,17 @@ def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypat
     monkeypatch.setattr(export, "WEIGHTS", weights)
     monkeypatch.setattr(export, "CARD", card)
     monkeypatch.setattr(export, "SIZES", (32, 64))
-    export.main([str(finished[0] / "checkpoint.pt"), "--data", str(tars), "--input-size", "48"])
+    export.main([str(finished[0]), "--data", str(tars), "--input-size", "48", "--final"])
     facts = json.loads(card.read_text())
-    assert set(facts["validation_accuracy_percent"]) == {"32", "64"} and [
-        run["epochs"] for run in facts["training"]
-    ] == [2]
+    accuracy = facts["accuracy_percent"]
+    assert set(accuracy["held out"]) == {"32", "64"} and set(accuracy["validation"]) == {"48"}
+    assert facts["epochs"] == 2 and facts["recipe"]["schedule"] == "32x2"
+    assert len((card.parent / "training.jsonl").read_text().splitlines()) == 2
 
     monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
     model = models.load_model("embedded", device="cpu")
     assert model.class_names == tuple(NAMES) and model.input_size == 48
-    trained = export.VGG16(6, batch_norm=True).eval()
+    trained = VGG16(6, WIDTHS, batch_norm=True).eval()
     trained.load_state_dict(
         {
             k.removeprefix("module."): v

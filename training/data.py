@@ -22,8 +22,10 @@ def read_classes(path: Path = CLASSES_CSV) -> tuple[list[str], list[str]]:
     return [row["wnid"] for row in rows], [row["name"] for row in rows]
 
 
-def read_split(data: Path, split: str, wnids: list[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Photos ``(N, 64, 64, 3)`` uint8, labels ``(N,)`` int64 and file names of ``train`` or ``val``.
+def read_split(
+    data: Path, split: str, wnids: list[str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Photos ``(N, 64, 64, 3)`` uint8, labels ``(N,)`` int64 and file names of a split.
 
     ``data`` holds ``train.tar`` and ``val.tar`` with ``WNID/NAME.JPEG`` inside, or is the
     unpacked ``tiny-imagenet-200`` folder as Stanford publishes it (its 200 classes are cut
@@ -59,12 +61,22 @@ def read_split(data: Path, split: str, wnids: list[str]) -> tuple[np.ndarray, np
         names.append(name)
     absent = sorted(set(range(len(wnids))) - set(labels))
     if absent:
-        raise ValueError(f"{len(absent)} classes have no '{split}' photo, the first is {wnids[absent[0]]}.")
+        raise ValueError(
+            f"{len(absent)} classes have no '{split}' photo, the first is {wnids[absent[0]]}."
+        )
     return np.stack(photos), np.array(labels), names
 
 
+def held_out(labels: np.ndarray) -> np.ndarray:
+    """Bool ``(N,)``, every tenth photo of each class: for choices, never trained on."""
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        held[np.flatnonzero(labels == label)[9::10]] = True
+    return held
+
+
 def read_boxes(data: Path) -> dict[str, tuple[int, int, int, int]]:
-    """The box around the object of each validation photo, by file name, in the photo's 64 x 64 pixels.
+    """The box around the object of each validation photo, by file name, in its 64 x 64 pixels.
 
     ``(left, top, right, bottom)``, right and bottom exclusive (the files count the last pixel in).
     From ``val_boxes.csv``, or from ``val/val_annotations.txt`` of the unpacked folder.
@@ -77,11 +89,19 @@ def read_boxes(data: Path) -> dict[str, tuple[int, int, int, int]]:
     table, annotations = data / "val_boxes.csv", data / "val" / "val_annotations.txt"
     if table.exists():
         with open(table, newline="") as file:
-            rows = [(row["file"].split("/")[-1], row["x_min"], row["y_min"], row["x_max"], row["y_max"]) for row in csv.DictReader(file)]
+            rows = [
+                (row["file"].split("/")[-1], row["x_min"], row["y_min"], row["x_max"], row["y_max"])
+                for row in csv.DictReader(file)
+            ]
     elif annotations.exists():
-        rows = [(name, *box) for name, _, *box in (line.split("\t") for line in annotations.read_text().splitlines())]
+        rows = [
+            (name, *box)
+            for name, _, *box in (line.split("\t") for line in annotations.read_text().splitlines())
+        ]
     else:
-        raise FileNotFoundError(f"No boxes in {data}: expected val_boxes.csv or val/val_annotations.txt.")
+        raise FileNotFoundError(
+            f"No boxes in {data}: expected val_boxes.csv or val/val_annotations.txt."
+        )
     return {name: (int(x0), int(y0), int(x1) + 1, int(y1) + 1) for name, x0, y0, x1, y1 in rows}
 
 

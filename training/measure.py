@@ -1,4 +1,6 @@
-"""Do the maps lie on the object? ``python -m training.measure --data FOLDER`` writes ``helpers/assets/measured.json``.
+"""Do the maps lie on the object? ``python -m training.measure --data FOLDER``.
+
+Writes ``helpers/assets/measured.json``.
 
 For every validation photo, each method explains the photo's labelled class; the pointing game and
 the energy in the box compare the map with the box drawn around the object. Two maps that need
@@ -33,10 +35,11 @@ SMALL = 0.25  # a box is small below this share of the photo
 def measure(
     model, photos: np.ndarray, labels: np.ndarray, boxes: list[tuple[int, int, int, int]]
 ) -> dict[str, np.ndarray]:
-    """By method: ``(N, 3)``, for each photo the pointing game, the energy, and whether the map is all zero.
+    """By method ``(N, 3)``: the pointing game, the energy, and whether the map is all zero.
 
-    ``photos`` ``(N, 64, 64, 3)`` uint8; ``boxes`` in their pixels, right and bottom exclusive. Where
-    a map is all zero, the energy is the box's share of the photo, as the pointing game is: chance.
+    ``photos`` ``(N, 64, 64, 3)`` uint8; ``boxes`` in their pixels, right and bottom exclusive.
+    Where a map is all zero, the energy is the box's share of the photo, as the pointing game is:
+    chance.
     """
     side, found = model.input_size, {}
     gaussian = centre_gaussian(side, side)
@@ -47,7 +50,7 @@ def measure(
         maps["edges"] = [edge_strength(photo) for photo in model.preprocess.restore(x)]
         maps["centre"] = [gaussian] * len(x)
         for name, values in maps.items():
-            for value, box in zip(values, boxes[batch]):
+            for value, box in zip(values, boxes[batch], strict=True):
                 box = tuple(edge * side // SIDE for edge in box)
                 share = (box[2] - box[0]) * (box[3] - box[1]) / side**2
                 energy = energy_in_box(value, box)
@@ -59,7 +62,10 @@ def measure(
 
 
 def summary(found: dict[str, np.ndarray], chosen: np.ndarray, shares: np.ndarray) -> dict:
-    """Means over the chosen photos and their standard errors, in percent; ``chance`` is the boxes' mean share."""
+    """Means over the chosen photos and their standard errors, in percent.
+
+    ``chance`` is the boxes' mean share.
+    """
 
     def mean(values):
         return [

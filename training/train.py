@@ -1,8 +1,11 @@
-"""Train the embedded model from scratch: ``python -m training.train --data FOLDER``.
+"""Train the embedded model, from random weights to the end.
 
-Shows a progress bar, writes a checkpoint after every epoch and goes on from it when started
-again. The resolution grows during training (small photos are cheap and teach the coarse things
-first); the last epochs run at the size at which the chapters ask the network.
+``python -m training.train --data FOLDER`` shows a progress bar, writes a checkpoint and a line of
+``log.jsonl`` after every epoch, and goes on from there when started again. The resolution grows
+during training: small photos are cheap and teach the coarse things first.
+
+Accuracy is measured on photos held out of the training photos (:func:`training.data.held_out`);
+every choice was made on them. The validation photos are not read here.
 """
 
 from __future__ import annotations
@@ -12,19 +15,61 @@ import json
 import math
 import os
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from helpers.architecture import EMBEDDED_WIDTHS, VGG16
-from training.data import read_classes, read_split
+from helpers import VGG16
+from training.data import held_out, read_classes, read_split
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how the training goes; the defaults are those of the embedded model.
+
+    widths : channels of the five blocks.
+    schedule : ``PIXELSxEPOCHS``, comma-separated.
+    lr : the largest learning rate; it rises for one epoch and falls along a half cosine to zero.
+    teacher : the teacher's share of the target; the label has the rest.
+    smoothing : of the labels.
+    area : the smallest share of the photo that a crop keeps.
+    jitter : brightness, contrast and saturation change by a factor of up to 1 +- this.
+    tint : largest shift of one colour, in standard deviations.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64, 192, 384)
+    schedule: str = "32x6,48x18,64x16,96x6,128x2"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    batch_size: int = 128
+    average: float = 0.998
+    teacher: float = 0.5
+    smoothing: float = 0.1
+    area: float = 0.3
+    jitter: float = 0.3
+    tint: float = 0.2
+    seed: int = 0
+
+    def sizes(self) -> list[int]:
+        """``"48x2,64x1"`` as one resolution an epoch: ``[48, 48, 64]``."""
+        stages = [stage.split("x") for stage in self.schedule.split(",")]
+        return [int(size) for size, epochs in stages for _ in range(int(epochs))]
+
+    def learning_rate(self, epoch: float) -> float:
+        """At a moment of the training, counted in epochs."""
+        epochs = len(self.sizes())
+        if epoch < 1:
+            return self.lr * epoch
+        return self.lr * (1 + math.cos(math.pi * (epoch - 1) / max(epochs - 1, 1))) / 2
 
 
 def normalise(photos: torch.Tensor) -> torch.Tensor:
@@ -33,14 +78,17 @@ def normalise(photos: torch.Tensor) -> torch.Tensor:
 
 
 def augment(
-    photos: torch.Tensor, size: int, generator: torch.Generator, min_area: float = 0.3, jitter: float = 0.3, tint: float = 0.0
+    photos: torch.Tensor,
+    size: int,
+    generator: torch.Generator,
+    min_area: float = 0.3,
+    jitter: float = 0.3,
+    tint: float = 0.0,
 ) -> torch.Tensor:
-    """Random resized crop, flip, brightness, contrast, saturation and tint, for a whole batch at once.
+    """Random resized crop, flip, brightness, contrast, saturation and tint, for a batch at once.
 
-    Crops keep ``min_area`` to 1 of the photo's area; colours change by a factor of up to 1 +- ``jitter``,
-    and each of red, green and blue is shifted by up to ``tint`` standard deviations.
-
-    One affine map a photo does crop, aspect ratio, flip and resize in a single interpolation.
+    One affine map a photo does crop, aspect ratio, flip and resize in a single interpolation. The
+    strengths are those of :class:`Recipe`.
     """
     n, device = len(photos), photos.device
 
@@ -52,7 +100,8 @@ def augment(
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3, device=device)
     theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
-    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - width), uniform(-1, 1) * (1 - height)
+    theta[:, 0, 2] = uniform(-1, 1) * (1 - width)
+    theta[:, 1, 2] = uniform(-1, 1) * (1 - height)
     grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
     x = F.grid_sample(normalise(photos), grid, padding_mode="reflection", align_corners=False)
 
@@ -62,14 +111,17 @@ def augment(
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * per_photo(uniform(1 - jitter, 1 + jitter))
     mean = x.mean((2, 3), keepdim=True)
-    x = mean + (x - mean) * per_photo(uniform(1 - jitter, 1 + jitter)) + per_photo(uniform(-jitter, jitter))
+    x = mean + (x - mean) * per_photo(uniform(1 - jitter, 1 + jitter))
+    x = x + per_photo(uniform(-jitter, jitter))
     if tint:
         x = x + torch.stack([uniform(-tint, tint) for _ in range(3)], 1).view(n, 3, 1, 1)
     return x
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, photos: torch.Tensor, labels: torch.Tensor, size: int) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, photos: torch.Tensor, labels: torch.Tensor, size: int
+) -> tuple[float, float]:
     """Top-1 and top-5 accuracy, in percent, on whole photos resized to ``size``."""
     model.eval()
     device = next(model.parameters()).device
@@ -83,146 +135,185 @@ def evaluate(model: nn.Module, photos: torch.Tensor, labels: torch.Tensor, size:
     return 100 * top1 / len(photos), 100 * top5 / len(photos)
 
 
-def start_from(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load weights into ``model``, whose layers may be wider, without changing what it computes.
+def targets(
+    labels: torch.Tensor, answers: torch.Tensor | None, classes: int, recipe: Recipe
+) -> torch.Tensor:
+    """What the network shall say: float32 ``(N, classes)``, rows that sum to 1.
 
-    New channels keep their random weights; what reads them starts at zero, so the scores are
-    those of the narrower network, and training takes it from there.
+    Smoothed labels, mixed with the teacher's probabilities (``answers`` are its logits).
     """
-    wide = model.state_dict()
-    for name, value in wide.items():
-        old = state.get(name)
-        if old is None or old.ndim != value.ndim or any(a > b for a, b in zip(old.shape, value.shape)):
-            raise SystemExit(f"--init holds {name} as {None if old is None else tuple(old.shape)}, needed is {tuple(value.shape)} or less.")
-        if value.ndim > 1:
-            value[: old.shape[0], old.shape[1] :] = 0
-        value[tuple(slice(n) for n in old.shape)] = old
-    model.load_state_dict(wide)
+    smooth = torch.full((len(labels), classes), recipe.smoothing / classes)
+    smooth[torch.arange(len(labels)), labels] += 1 - recipe.smoothing
+    if answers is None or not recipe.teacher:
+        return smooth
+    return (1 - recipe.teacher) * smooth + recipe.teacher * answers.float().softmax(1)
 
 
-def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
-    """The weights worth keeping of a checkpoint, under the names that ``VGG16`` gives them."""
-    return {key.removeprefix("module."): value for key, value in state["averaged"].items() if key != "n_averaged"}
-
-
-def runs(state: dict) -> list[dict]:
-    """Schedule, epochs and seconds of the runs behind a checkpoint, the one that wrote it last."""
-    return [*state.get("earlier", []), dict(schedule=state["schedule"], epochs=state["epoch"], seconds=round(state["seconds"]))]
-
-
-def parse_schedule(text: str) -> list[int]:
-    """``"48x9,64x10"`` to one resolution an epoch."""
-    return [int(size) for stage in text.split(",") for size, n in [stage.split("x")] for _ in range(int(n))]
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.tar and val.tar, or tiny-imagenet-200")
-    parser.add_argument("--out", type=Path, default=Path("training/runs/default"), help="checkpoints and log")
-    parser.add_argument("--widths", default=",".join(map(str, EMBEDDED_WIDTHS)), help="channels of the five blocks")
-    parser.add_argument("--schedule", default="48x9,64x10,96x2", help="PIXELSxEPOCHS, ...")
-    parser.add_argument("--area", type=float, default=0.3, help="smallest share of the photo that a crop keeps")
-    parser.add_argument("--tint", type=float, default=0.0, help="largest shift of one colour, in standard deviations")
-    parser.add_argument("--calm-after", type=int, default=15, help="epochs after which the augmentation is mild")
-    parser.add_argument("--lr", type=float, default=0.1)
-    parser.add_argument("--tune-after", type=int, default=19, help="epochs after which --tune-lr falls linearly to zero")
-    parser.add_argument("--tune-lr", type=float, default=0.015)
-    parser.add_argument("--calm-area", type=float, default=0.5, help="smallest share of the photo that a mild crop keeps")
-    parser.add_argument("--init", type=Path, help="checkpoint of an earlier, perhaps narrower, run to start from")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args(argv)
-
-    torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    wnids, names = read_classes()
-    photos, labels, _ = read_split(args.data, "train", wnids)
-    val_photos, val_labels, _ = read_split(args.data, "val", wnids)
-    photos, val_photos = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous() for a in (photos, val_photos))
-    labels, val_labels = torch.from_numpy(labels), torch.from_numpy(val_labels)
-
-    sizes = parse_schedule(args.schedule)
-    model = VGG16(len(names), tuple(int(width) for width in args.widths.split(",")), batch_norm=True)
+def initialised(recipe: Recipe, classes: int) -> nn.Module:
+    """A network with batch normalisation and random weights (He et al. 2015)."""
+    torch.manual_seed(recipe.seed)
+    model = VGG16(classes, recipe.widths, batch_norm=True)
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     nn.init.normal_(model.classifier[-1].weight, std=0.01)
-    checkpoint, earlier_runs = args.out / "checkpoint.pt", []
-    if args.init and not checkpoint.exists():
-        earlier = torch.load(args.init, map_location="cpu", weights_only=True)
-        start_from(model, averaged_weights(earlier))
-        earlier_runs = runs(earlier)
-    model = model.to(args.device, memory_format=torch.channels_last)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    keep = [p for p in model.parameters() if p.ndim == 1]
-    optimizer = torch.optim.SGD(
-        [{"params": decay, "weight_decay": args.weight_decay}, {"params": keep, "weight_decay": 0.0}],
-        lr=args.lr, momentum=0.9, nesterov=True,
-    )
-    steps = len(photos) // args.batch_size
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=steps * len(sizes), pct_start=0.1, cycle_momentum=False
-    )
-    generator = torch.Generator().manual_seed(args.seed)
-    first, seconds = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["schedule"] != args.schedule:
-            raise SystemExit(f"{checkpoint} belongs to schedule {state['schedule']}; choose another --out.")
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        generator.set_state(state["generator"])
-        first, seconds, earlier_runs = state["epoch"], state["seconds"], state.get("earlier", [])
-        print(f"going on after epoch {first} of {len(sizes)}")
+    return model
 
-    autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device.startswith("cuda"))
-    for epoch in range(first, len(sizes)):
-        size, began, total = sizes[epoch], time.perf_counter(), 0.0
-        # towards the end it sees nearly what it is tested on: a guess, not compared with a run without
-        strength = dict(min_area=args.calm_area, jitter=0.15) if epoch >= args.calm_after else dict(min_area=args.area, tint=args.tint)
-        model.train()
-        # dropout draws from the global generator: seeded here, a run that goes on draws what it would have drawn
-        torch.manual_seed(args.seed + 1 + epoch)
-        order = torch.randperm(len(photos), generator=generator)
-        bar = tqdm(range(steps), desc=f"epoch {epoch + 1}/{len(sizes)} at {size} px", unit="batch", mininterval=5)
-        for step in bar:
-            if epoch >= args.tune_after:
-                # larger steps for the new resolution than the cycle's tail has: a guess, too
-                left = 1 - ((epoch - args.tune_after) * steps + step) / ((len(sizes) - args.tune_after) * steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = args.tune_lr * left
-            rows = order[step * args.batch_size : (step + 1) * args.batch_size]
-            x = augment(photos[rows].to(args.device), size, generator, **strength).contiguous(memory_format=torch.channels_last)
-            with autocast:
-                loss = F.cross_entropy(model(x), labels[rows].to(args.device), label_smoothing=0.1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if epoch < args.tune_after:
-                scheduler.step()
-            averaged.update_parameters(model)
-            total += loss.item()
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{total / (step + 1):.3f}", lr=f"{optimizer.param_groups[0]['lr']:.4f}")
-        seconds += time.perf_counter() - began
-        top1, top5 = evaluate(averaged.module, val_photos, val_labels, max(64, size))
-        line = dict(epoch=epoch + 1, size=size, loss=round(total / steps, 4), top1=round(top1, 2), top5=round(top5, 2), seconds=round(seconds))
+
+class Run:
+    """A training and where it stands.
+
+    Attributes
+    ----------
+    epoch : int
+        Epochs finished.
+    seconds : float
+        Spent in them, by the clock.
+    averaged : AveragedModel
+        The moving average of the weights, which is what is kept in the end.
+    """
+
+    def __init__(self, recipe: Recipe, classes: int, device: str, out: Path) -> None:
+        self.recipe, self.device, self.out = recipe, device, out
+        self.model = initialised(recipe, classes).to(device, memory_format=torch.channels_last)
+        average = get_ema_multi_avg_fn(recipe.average)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        # weights decay; biases and normalisations do not
+        parameters = list(self.model.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.epoch, self.seconds = 0, 0.0
+        out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run is kept between epochs."""
+        return self.out / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Keep everything that is needed to go on; never half a file."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+
+    def resume(self) -> None:
+        """Go on where the checkpoint ended. ``SystemExit`` if it is another recipe's."""
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if state["recipe"] != asdict(self.recipe):
+            raise SystemExit(f"{self.checkpoint} belongs to another recipe; choose another --out.")
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+
+    def train_epoch(self, photos: torch.Tensor, wanted: torch.Tensor) -> float:
+        """One epoch: the mean loss. Photos uint8 ``(N, 3, 64, 64)``, targets ``(N, classes)``."""
+        recipe, size = self.recipe, self.recipe.sizes()[self.epoch]
+        self.model.train()
+        # dropout draws from the global generator: seeded here, a run that goes on draws the same
+        torch.manual_seed(recipe.seed + 1 + self.epoch)
+        order = torch.randperm(len(photos), generator=self.generator)
+        batches = order[: len(order) // recipe.batch_size * recipe.batch_size].view(
+            -1, recipe.batch_size
+        )
+        name = f"epoch {self.epoch + 1}/{len(recipe.sizes())} at {size} px"
+        bar, total = tqdm(batches, desc=name, unit="batch", mininterval=5), 0.0
+        for step, rows in enumerate(bar):
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate(self.epoch + (step + 1) / len(batches))
+            total += self.train_batch(photos[rows], wanted[rows], size)
+            bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
+        return total / len(batches)
+
+    def train_batch(self, photos: torch.Tensor, wanted: torch.Tensor, size: int) -> float:
+        """One step of the optimiser: the loss."""
+        recipe = self.recipe
+        x = augment(
+            photos.to(self.device), size, self.generator, recipe.area, recipe.jitter, recipe.tint
+        )
+        cuda = self.device.startswith("cuda")
+        with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+            scores = self.model(x.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(scores, wanted.to(self.device))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.averaged.update_parameters(self.model)
+        return loss.item()
+
+
+def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
+    """The weights worth keeping of a checkpoint, under the names that ``VGG16`` gives them."""
+    named = state["averaged"].items()
+    return {key.removeprefix("module."): value for key, value in named if key != "n_averaged"}
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Recipe]:
+    """Where, and the recipe; every field of :class:`Recipe` is an option."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="train.tar, or tiny-imagenet-200")
+    parser.add_argument("--out", type=Path, default=Path("training/runs/embedded"))
+    parser.add_argument("--answers", type=Path, help="from training.teacher")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--stop-after", type=int, help="epochs after which to pause")
+    for name, value in asdict(Recipe()).items():
+        kind = str if name == "widths" else type(value)
+        default = ",".join(map(str, value)) if name == "widths" else value
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+    args = parser.parse_args(argv)
+    chosen = {name: getattr(args, name) for name in asdict(Recipe())}
+    chosen["widths"] = tuple(int(width) for width in args.widths.split(","))
+    return args, Recipe(**chosen)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args, recipe = parse(argv)
+    wnids, names = read_classes()
+    pictures, numbers, _ = read_split(args.data, "train", wnids)
+    held = torch.from_numpy(held_out(numbers))
+    photos = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(numbers)
+    if recipe.teacher and not args.answers:
+        raise SystemExit(
+            "Say where the teacher's answers are (--answers), or train without (--teacher 0)."
+        )
+    answers = safetensors.torch.load_file(args.answers)["answers"] if recipe.teacher else None
+    wanted = targets(labels[~held], answers, len(names), recipe)
+    run = Run(recipe, len(names), args.device, args.out)
+    if run.checkpoint.exists():
+        run.resume()
+        print(f"going on after epoch {run.epoch} of {len(recipe.sizes())}")
+    learnt, unseen = (photos[~held], labels[~held]), (photos[held], labels[held])
+    for size in recipe.sizes()[run.epoch : args.stop_after]:
+        began = time.perf_counter()
+        loss = run.train_epoch(learnt[0], wanted)
+        run.epoch += 1
+        run.seconds += time.perf_counter() - began
+        # tested a little larger than trained: crops show things larger than whole photos do
+        top1, top5 = evaluate(run.averaged.module, *unseen, max(64, size * 5 // 4))
+        line = {
+            "epoch": run.epoch, "size": size, "loss": round(loss, 4),
+            "top1": round(top1, 2), "top5": round(top5, 2), "seconds": round(run.seconds),
+        }  # fmt: skip
         print(json.dumps(line), flush=True)
         with open(args.out / "log.jsonl", "a") as log:
             log.write(json.dumps(line) + "\n")
-        state = dict(
-            schedule=args.schedule, epoch=epoch + 1, seconds=seconds, earlier=earlier_runs, model=model.state_dict(),
-            averaged=averaged.state_dict(), optimizer=optimizer.state_dict(),
-            scheduler=scheduler.state_dict(), generator=generator.get_state(),
-        )
-        torch.save(state, checkpoint.with_suffix(".part"))
-        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+        run.save()
 
 
 if __name__ == "__main__":
