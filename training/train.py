@@ -47,7 +47,7 @@ class Recipe:
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 192, 384)
-    schedule: str = "32x6,48x18,64x16,96x6,128x2"
+    schedule: str = "32x6,48x12,64x10,96x4,128x1"
     lr: float = 0.1
     weight_decay: float = 5e-4
     batch_size: int = 128
