@@ -55,7 +55,7 @@ links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
 
 # Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other versions. After that the
-# hashes in tests/test_static.py, the size in worker.js and OPSET in helpers/export.py want a look.
+# hashes in tests/test_static.py, the size in worker.js and OPSET in helpers/interactive/export.py want a look.
 ORT := 1.30.0
 ORT_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 MATHJAX := 3.2.2

@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
 from .checks import check_classes, check_photos, evaluating
+from .deconvnet import METHODS
 from .errors import ModelError
 from .gradcam import GradCAM, cam_from_gradient, resize_maps
-from .guided_backprop import METHODS
-from .guided_gradcam import GuidedGradCAM
+from .guided import GuidedGradCAM
 
 
 class RuledReLU(torch.autograd.Function):

@@ -13,7 +13,7 @@ fully connected       --                              the transposed matrix
 ====================  ==============================  =================================
 
 Everything but the ReLU is the exact adjoint of the layer, so the rule for the ReLU alone tells
-the Deconvnet, guided backpropagation and the plain gradient apart; see `guided_backprop`.
+the Deconvnet, guided backpropagation and the plain gradient apart; see `methods`.
 No autograd is used anywhere in this file.
 """
 
@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from .checks import check_classes, check_photos, evaluating
 from .errors import ModelError
+from .methods import RULES, Rule, deconvnet_rule
 
 
 class Convolution(nn.Module):
@@ -237,7 +238,9 @@ class Trace:
 
 
 class Deconvnet(nn.Module):
-    """A VGG-style network with its way back to the pixels.
+    """A VGG-style network with its way back to the pixels, by the Deconvnet's rule.
+
+    :class:`GuidedBackprop` and :class:`Gradient` are the same with another ``relu_down``.
 
     Parameters
     ----------
@@ -254,6 +257,9 @@ class Deconvnet(nn.Module):
         (a functional ReLU, a skip connection): a small random photo is sent both through the
         network and through the steps found in it, and the scores have to agree.
     """
+
+    #: What happens at a ReLU on the way down; one of :data:`helpers.methods.RULES`.
+    relu_down = staticmethod(deconvnet_rule)
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -294,11 +300,6 @@ class Deconvnet(nn.Module):
                 "a skip connection?). Replace function calls by modules (nn.ReLU), or ask it by saliency_any and grad_cam_any."
             )
 
-    @staticmethod
-    def relu_down(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """The Deconvnet's rule for a ReLU: keep what is positive *in the signal*, in place; `mask` is unused."""
-        return signal.clamp_(min=0)
-
     @torch.no_grad()
     def up(self, x: torch.Tensor) -> Trace:
         """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too."""
@@ -316,7 +317,12 @@ class Deconvnet(nn.Module):
 
     @torch.no_grad()
     def down(
-        self, trace: Trace, signal: torch.Tensor, start: int, stop: int = 0, relu_down=None
+        self,
+        trace: Trace,
+        signal: torch.Tensor,
+        start: int,
+        stop: int = 0,
+        relu_down: Rule | None = None,
     ) -> torch.Tensor:
         """Send a signal from the output of step ``start - 1`` down to the input of step ``stop``.
 
@@ -368,6 +374,27 @@ class Deconvnet(nn.Module):
         """
         trace = self.up(x)
         return self.down(trace, one_hot(classes, trace.scores), len(self.steps))
+
+
+class GuidedBackprop(Deconvnet):
+    """The same walk, through a ReLU only where it let something through on the way up too.
+
+    (Springenberg et al. 2015.)
+    """
+
+    relu_down = staticmethod(RULES["guided"])
+
+
+class Gradient(Deconvnet):
+    """The same walk with the ReLU's true derivative: the gradient of Simonyan et al. (2014)."""
+
+    relu_down = staticmethod(RULES["gradient"])
+
+
+#: The network under each of :data:`helpers.methods.RULES`, by the rule's name.
+METHODS: dict[str, type[Deconvnet]] = dict(
+    zip(RULES, (Gradient, Deconvnet, GuidedBackprop), strict=True)
+)
 
 
 def probe(size: int) -> torch.Tensor:

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from .architecture import VGG16
 from .errors import ModelError, ModelUnavailable
 from .images import Preprocess, Source
+from .network import VGG16
 
 ASSETS = Path(__file__).with_name("assets")
 WEIGHTS = ASSETS / "embedded.safetensors"

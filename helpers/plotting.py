@@ -15,6 +15,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from .methods import TABLE
+
 #: The book's colours: one for what is meant, one for what it is set against, one for the rest.
 INK, ACCENT, CONTRAST, PALE = "#22313f", "#0b6e8f", "#d1495b", "#b8c4cc"
 HEAT = "jet"  # as in the paper and the original post
@@ -23,13 +25,9 @@ SAFE = {"amount": "cividis", "signed": "PuOr"}
 PANEL_INCHES = 2.7
 PAGE_INCHES = 7.4  # a wider figure would be shrunk by the page, words and all
 NOTE_POINTS = 8.5
-#: A colour, a mark and a line for each method and baseline: Okabe and Ito's palette, safe for colour-blind readers.
+#: A colour, a mark and a line for each method and baseline.
 LINES = {
-    "gradient": ("#E69F00", "o", "-"),
-    "Deconvnet": ("#56B4E9", "s", "-"),
-    "guided backpropagation": ("#D55E00", "^", "-"),
-    "Grad-CAM": ("#0072B2", "D", "-"),
-    "Guided Grad-CAM": ("#009E73", "v", "-"),
+    **{row.title: (row.colour, row.mark, "-") for row in TABLE},
     "edges": ("#666666", "x", "--"),
     "centre": ("#111111", "+", ":"),
 }
@@ -90,24 +88,24 @@ def heat_map(values: np.ndarray, colours: str = HEAT) -> np.ndarray:
 
 
 def overlay(
-    photo: np.ndarray, values: np.ndarray, strength: float = 0.7, colours: str = HEAT
+    photo: np.ndarray, values: np.ndarray, opacity: float = 0.7, colours: str = HEAT
 ) -> np.ndarray:
-    """``(1 - strength) * photo + strength * heat map``: ``(H, W, 3)`` in [0, 1].
+    """``(1 - opacity) * photo + opacity * heat map``: ``(H, W, 3)`` in [0, 1].
 
     ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is the original's blend.
 
     Raises
     ------
     ValueError
-        If their sizes differ, or ``strength`` is not in [0, 1].
+        If their sizes differ, or ``opacity`` is not in [0, 1].
     """
     if np.shape(photo)[:2] != np.shape(values):
         raise ValueError(
             f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; resize the map first."
         )
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength is a share from 0 to 1, not {strength}.")
-    return (1 - strength) * check_picture(photo) + strength * heat_map(values, colours)
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is a share from 0 to 1, not {opacity}.")
+    return (1 - opacity) * check_picture(photo) + opacity * heat_map(values, colours)
 
 
 def show_row(

@@ -13,13 +13,13 @@ import torch
 from PIL import Image, ImageFile
 
 from helpers import METHODS, PhotoError, grad_cam, guided_gradcam, resize_maps, saliency, sample
-from helpers.explorer import CHOICES, COLOURS, SCALES, Explorer
-from helpers.stepper import describe, frame, headline
+from helpers.interactive.explorer import CHOICES, COLOURS, SCALES, Explorer
+from helpers.interactive.stepper import describe, frame, headline
 
 from .test_images import BAD, encoded, header_only, transparent
 from .test_images import COLOURS as PIXELS
 
-widgets = importlib.import_module("helpers.widgets")
+widgets = importlib.import_module("helpers.interactive.widgets")
 ROOT = Path(__file__).parents[1]
 REFUSED = {name: (data, words) for name, (data, words) in BAD.items() if isinstance(data, bytes)}
 REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "too many pixels; at most 50 million")
@@ -91,7 +91,7 @@ def test_top_classes_are_the_models(embedded, asked):
 @pytest.mark.parametrize("scale", SCALES)
 def test_pictures_lie_between_photo_and_map(asked, method, scale):
     args = {"c": asked.top[0][0], "method": method, "scale": scale}
-    photo, half, full = (asked.picture(**args, strength=s) for s in (0, 0.5, 1))
+    photo, half, full = (asked.picture(**args, opacity=s) for s in (0, 0.5, 1))
     np.testing.assert_allclose(photo, asked.seen)
     np.testing.assert_allclose(half, (photo + full) / 2, atol=1e-9)
     assert full.min() >= 0 and full.max() <= 1
@@ -154,7 +154,7 @@ def test_of_a_huge_upload_nothing_is_decoded(view, monkeypatch):
 def test_every_control_draws_again_without_a_second_pass(view):
     for control, values in [
         (view.layer, [29]),
-        (view.strength, [0.3]),
+        (view.opacity, [0.3]),
         (view.colours, COLOURS[1:]),
         (view.scale, ["largest", "min-max"]),
         (view.method, CHOICES[1:]),
@@ -186,7 +186,7 @@ def test_an_unknown_class_is_explained(view):
 
 def test_the_figure_is_saved_as_png(view):
     assert view.make_file().startswith(b"\x89PNG") and 'download="explained.png"' in view.link.value
-    view.strength.value = 0.1
+    view.opacity.value = 0.1
     assert view.link.value == ""  # it would be the last picture's
 
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from helpers import METHODS, ModelError, grad_cam, guided_gradcam, resize_maps, saliency
-from helpers.export import INPUTS, OUTPUTS, Explanation, export_onnx
+from helpers.interactive.export import INPUTS, OUTPUTS, Explanation, export_onnx
 
 from .networks import narrow, noise, torchvision_vgg
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from helpers import SAMPLES, overlay, sample, scaling
-from helpers.export import OUTPUTS, Explanation
+from helpers.interactive.export import OUTPUTS, Explanation
+from helpers.methods import RULES, TABLE
 
 from .test_explorer import REFUSED, TAKEN
 from .test_images import encoded
@@ -288,6 +289,8 @@ def test_what_the_page_loads_belongs_together(built, embedded):
     assert (
         tuple(facts["classNames"]) == embedded.class_names and facts["crop"] == embedded.input_size
     )
+    assert [row["key"] for row in facts["methods"]] == [row.key for row in TABLE]
+    assert {row["rule"] for row in facts["methods"]} == {None, *RULES}
     for name in SAMPLES:
         assert np.array_equal(
             np.asarray(Image.open(built / "_static" / "live" / f"{name}.webp").convert("RGB")),

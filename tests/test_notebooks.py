@@ -80,7 +80,9 @@ def test_a_widget_is_left_out_by_the_book_and_by_nbval_and_says_so(notebook):
         if tags:
             assert not cell["outputs"] and before["cell_type"] == "markdown"
         else:
-            assert "helpers.widgets" not in source(cell) or cell["cell_type"] == "markdown"
+            assert (
+                "helpers.interactive.widgets" not in source(cell) or cell["cell_type"] == "markdown"
+            )
 
 
 def test_no_code_cell_is_longer_than_25_lines(notebook):

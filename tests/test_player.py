@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from helpers import sample
-from helpers.panels import Panel, encode, light
-from helpers.player import Control, player
+from helpers.interactive.panels import Panel, encode, light
+from helpers.interactive.player import Control, make_player
 
 STOPS = [(1, 1, "photo"), (1, 2, "ReLU"), (1, 3, "ReLU"), (2, 3, "ReLU"), (2, 2, "ReLU")]
 CONTROLS = [
@@ -34,7 +34,7 @@ def shot(step, rule, c):
 
 @pytest.fixture(scope="module")
 def text():
-    return player("test", "A test", CONTROLS, shot)
+    return make_player("test", "A test", CONTROLS, shot)
 
 
 def packed(text):

@@ -26,10 +26,10 @@ def test_heat_map_goes_from_blue_to_red():
     assert low.argmax() == 2 and high.argmax() == 0
 
 
-@pytest.mark.parametrize("strength", [0, 0.25, 0.7, 1])
-def test_overlay_is_a_weighted_mean(strength):
+@pytest.mark.parametrize("opacity", [0, 0.25, 0.7, 1])
+def test_overlay_is_a_weighted_mean(opacity):
     np.testing.assert_allclose(
-        overlay(PHOTO, GREY, strength), (1 - strength) * PHOTO + strength * heat_map(GREY)
+        overlay(PHOTO, GREY, opacity), (1 - opacity) * PHOTO + opacity * heat_map(GREY)
     )
 
 
@@ -38,7 +38,7 @@ def test_overlay_takes_the_originals_blend_unless_told():
 
 
 @pytest.mark.parametrize(
-    "values, strength, message",
+    "values, opacity, message",
     [
         (GREY[:5], 0.7, "differ in size; resize the map first"),
         (PHOTO, 0.7, "differ in size"),
@@ -47,9 +47,9 @@ def test_overlay_takes_the_originals_blend_unless_told():
         (GREY * 2, 0.7, "scale the map first"),
     ],
 )
-def test_overlay_refuses_what_does_not_fit(values, strength, message):
+def test_overlay_refuses_what_does_not_fit(values, opacity, message):
     with pytest.raises(ValueError, match=message):
-        overlay(PHOTO, values, strength)
+        overlay(PHOTO, values, opacity)
 
 
 @pytest.mark.parametrize(

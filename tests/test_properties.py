@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from helpers import VGG16, grad_cam, guided_gradcam, saliency
-from helpers.guided_backprop import METHODS
+from helpers import METHODS, VGG16, grad_cam, guided_gradcam, saliency
 
 from .networks import narrow, noise, randomise
 

@@ -6,7 +6,15 @@ import torch
 from torch.nn import functional as F
 
 from helpers import METHODS, Deconvnet, ModelError, saliency
-from helpers.stepper import describe, frame, headline, panels, stops, switch_places, walk
+from helpers.interactive.stepper import (
+    describe,
+    frame,
+    headline,
+    panels_of,
+    stops,
+    switch_places,
+    walk,
+)
 
 from .networks import narrow, noise
 
@@ -113,7 +121,7 @@ def test_switch_places_by_hand():
 def test_every_frame_is_shown_in_the_same_four_panels_and_told_in_words(rule):
     shots = [frame(WAY, step, rule, 1) for step in range(63)]
     for shot in shots:
-        shown = panels(shot)
+        shown = panels_of(shot)
         assert [panel.large for panel in shown] == [False, False, False, True] and len(
             shown[3].pictures
         ) == 1
@@ -142,18 +150,18 @@ def test_a_panels_scale_is_what_it_says():
     """Grey where there is a sign, black where there is none, divided by the map's own 99.5th percentile."""
     for step, zero in ((1, 0.5), (2, 0)):  # a convolution, a ReLU
         shot = frame(WAY, step)
-        (_, shown), *_ = panels(shot)[0].pictures
+        (_, shown), *_ = panels_of(shot)[0].pictures
         values = shot.activation[0].double().numpy()
         share = np.clip(values / np.percentile(abs(values), 99.5), -1, 1)
         np.testing.assert_allclose(shown, share / 2 + 0.5 if zero else share, atol=1e-6)
     shot = frame(WAY, 40, "guided", 1)
-    for (_, shown), mask in zip(panels(shot)[1].pictures, shot.mask):
+    for (_, shown), mask in zip(panels_of(shot)[1].pictures, shot.mask):
         assert np.array_equal(shown, mask)
 
 
 def test_around_a_units_picture_stands_the_photo_faded():
     shot = frame(WAY, 3, "gradient")  # a unit behind two convolutions has reached 5 x 5 pixels
-    ((_, shown),) = panels(shot)[3].pictures
+    ((_, shown),) = panels_of(shot)[3].pictures
     faded = 0.3 * shot.photo + 0.35
     inside = ~np.isclose(shown, faded).all(axis=2)
     rows, columns = (np.flatnonzero(inside.any(axis=d)) for d in (1, 0))

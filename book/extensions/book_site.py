@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from live_page import export_page
+
 from helpers import load_model
-from helpers.export import export_page
 
 
 def write_live_assets(app) -> None:

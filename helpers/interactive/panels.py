@@ -11,9 +11,13 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+#: Stands once in every player and widget.
+STYLE = f"<style>\n{Path(__file__).with_name('player.css').read_text(encoding='utf-8')}</style>"
 
 
 @dataclass(frozen=True)
@@ -97,46 +101,3 @@ def track(stops: Sequence[tuple[int, int, str]], here: int) -> str:
         for kind in kinds
     )
     return f'<div class="player-track" aria-hidden="true"><div class="player-cells">{cells}</div><p>{key}<span>upper row: up, lower row: down</span></p></div>'
-
-
-#: Stands once in every player and widget.
-STYLE = """<style>
-.player { max-width: 46rem; container-type: inline-size; line-height: 1.45; }
-.player-controls { display: flex; flex-wrap: wrap; gap: .5em 1em; align-items: center; margin: .5em 0; }
-.player-controls fieldset { border: 0; padding: 0; margin: 0; min-width: 0; }
-.player-controls legend { font-size: 1em; margin: 0; font-weight: 600; }
-.player-controls fieldset label { display: inline-block; margin-right: 1em; }
-.player-controls button, .player-controls select { font: inherit; color: inherit; background: none; padding: .25em .7em; border: 1px solid #8a97a1; border-radius: 6px; cursor: pointer; max-width: 100%; }
-.player-controls button:hover, .player-controls select:hover { border-color: currentColor; }
-.player-controls option { color: #22313f; background: #fff; }
-.player-controls input { accent-color: #0b6e8f; }
-.player-controls input[type=range] { width: min(15em, 36cqw); vertical-align: middle; cursor: pointer; }
-.player-track { margin: .6em 0 .7em; }
-.player-cells { display: grid; grid-auto-columns: minmax(0, 1fr); grid-auto-rows: 1em; gap: 2px; padding: 3px; cursor: pointer; }
-.player-track i { display: block; border-radius: 2px; background: #c3ccd3; }
-.player-track i[data-kind=ReLU] { background: #0b6e8f; }
-.player-track i[data-kind=MaxPool2d] { background: #e0a030; }
-.player-track i[data-kind=photo] { background: #7d8b96; }
-.player-track i[data-here] { outline: 3px solid currentColor; position: relative; z-index: 1; }
-.player-track p { display: flex; flex-wrap: wrap; gap: 0 1.2em; margin: .3em 0 0; font-size: .85em; }
-.player-track p i { display: inline-block; width: .8em; height: .8em; }
-.player-panels { display: flex; flex-wrap: wrap; align-items: flex-end; gap: .8em; }
-.player-panel { flex: 1 1 9em; max-width: 22em; }
-.player-panel p { margin: 0 0 .2em; font-size: .9em; line-height: 1.3; }
-.player-panel span { opacity: .8; }
-.player-pictures { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; aspect-ratio: 4; align-items: start; }
-.player-large .player-pictures { display: block; aspect-ratio: auto; }
-.player .player-pictures img { display: block; width: 100%; height: auto; margin: 0; padding: 0 !important; border: 0; border-radius: 3px; background: none !important; filter: none !important; }
-.player .player-sharp img { image-rendering: pixelated; }
-.player-tiled { display: grid; align-items: start; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); grid-template-rows: auto auto 1fr; gap: .7em 1.2em; }
-.player-tiled .player-panel { grid-column: 1; max-width: none; }
-.player-tiled .player-large { grid-column: 2; grid-row: 1 / span 3; }
-.player-headline { margin: 0 0 .5em; font-weight: 600; }
-.player-words { margin: .8em 0 0; }
-.player-tiled + .player-words { min-height: 4.5em; }
-.player-said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-@container (max-width: 32em) {
-  .player-tiled { grid-template-columns: minmax(0, 1fr); grid-template-rows: none; }
-  .player-tiled .player-large { grid-column: 1; grid-row: auto; order: -1; justify-self: center; width: min(100%, 17em); }
-}
-</style>"""

@@ -1,7 +1,6 @@
 """The explorer and the stepper as ipywidgets: thin shells over `explorer` and `stepper`.
 
-Only what ipywidgets 7.7.1 (Colab) and 8 both have is used. Import this module by name;
-``import helpers`` does not need ipywidgets.
+Only what ipywidgets 7.7.1 (Colab) and 8 both have is used.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ import io
 
 import ipywidgets as w
 
-from . import plotting
-from .errors import PhotoError
+from .. import plotting
+from ..errors import PhotoError
+from ..images import SAMPLES, remarks, sample
+from ..methods import RULES
+from ..models import Model
 from .explorer import CHOICES, COLOURS, SCALES, Explorer
-from .guided_backprop import METHODS
-from .images import SAMPLES, remarks, sample
-from .models import Model
 from .panels import STYLE, Panel, board, data_address, track
-from .stepper import describe, frame, headline, panels, stops, walk
+from .stepper import describe, frame, headline, panels_of, stops, walk
 
 
 def uploaded(value) -> bytes | None:
@@ -50,7 +49,7 @@ class ExplorerView:
         )
         self.method = w.Dropdown(options=CHOICES, description="Method")
         self.layer = w.Dropdown(options=self.state.layers(), description="Layer")
-        self.strength = w.FloatSlider(0.7, min=0, max=1, step=0.05, description="Strength")
+        self.opacity = w.FloatSlider(0.7, min=0, max=1, step=0.05, description="Opacity")
         self.colours = w.Dropdown(options=COLOURS, description="Colours")
         self.scale = w.Dropdown(options=list(SCALES), description="Scale")
         self.second = w.Dropdown(description="Beside it")
@@ -66,7 +65,7 @@ class ExplorerView:
         for control in (
             self.method,
             self.layer,
-            self.strength,
+            self.opacity,
             self.colours,
             self.scale,
             self.second,
@@ -79,7 +78,7 @@ class ExplorerView:
                 row(*self.buttons),
                 row(self.typed, self.second),
                 row(self.method, self.layer),
-                row(self.strength, self.colours, self.scale),
+                row(self.opacity, self.colours, self.scale),
                 self.message,
                 self.pictures,
                 row(self.save, self.link),
@@ -145,7 +144,7 @@ class ExplorerView:
         """The photo, and the map of each class, as shown."""
         asked = {"method": self.method.value, "layer": self.layer.value}
         look = {
-            "strength": self.strength.value,
+            "opacity": self.opacity.value,
             "colours": self.colours.value,
             "scale": self.scale.value,
         }
@@ -163,7 +162,7 @@ class ExplorerView:
             return
         self.layer.disabled = self.method.value != CHOICES[0]
         self.link.value = ""
-        note = f"Map {SCALES[self.scale.value]}. Strength {self.strength.value:.2f}: 0 is the photo, 1 the map."
+        note = f"Map {SCALES[self.scale.value]}. Opacity {self.opacity.value:.2f}: 0 is the photo, 1 the map."
         self.pictures.value = f'{STYLE}<div class="player">{board(self.panels(), words=note)}</div>'
 
     def make_file(self) -> bytes:
@@ -193,7 +192,7 @@ class StepperView:
         self.step = w.IntSlider(
             0, min=0, max=self.way.last_step, description="Step", continuous_update=True
         )
-        self.rule = w.Dropdown(options=list(METHODS), value="guided", description="ReLU rule")
+        self.rule = w.Dropdown(options=list(RULES), value="guided", description="ReLU rule")
         self.back, self.on = w.Button(description="Back"), w.Button(description="Next")
         self.picture = w.HTML()
         self.back.on_click(lambda _: self.move(-1))
@@ -209,14 +208,14 @@ class StepperView:
     def draw(self) -> None:
         shot = frame(self.way, self.step.value, self.rule.value, self.c)
         where = track(stops(self.way), shot.step)
-        self.picture.value = f'{STYLE}<div class="player">{where}{board(panels(shot), headline(shot), describe(shot))}</div>'
+        self.picture.value = f'{STYLE}<div class="player">{where}{board(panels_of(shot), headline(shot), describe(shot))}</div>'
 
 
-def explorer(model: Model):
+def explorer_widget(model: Model):
     """The explorer for a model, to stand last in a cell."""
     return ExplorerView(model).box
 
 
-def stepper(model: Model, x, c: int | None = None):
-    """The stepper for one photo ``(1, 3, H, W)`` and, if given, one class; see :func:`helpers.stepper.frame`."""
+def stepper_widget(model: Model, x, c: int | None = None):
+    """The stepper for one photo ``(1, 3, H, W)`` and, if given, one class; see :func:`helpers.interactive.stepper.frame`."""
     return StepperView(model, x, c).box

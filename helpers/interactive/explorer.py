@@ -11,18 +11,18 @@ import functools
 import numpy as np
 import torch
 
-from . import scaling
-from .deconvnet import one_hot
-from .errors import PhotoError
-from .gradcam import cam_from_gradient, resize_maps
-from .guided_backprop import METHODS, Gradient
-from .images import SAMPLES, Source, sample
-from .models import Model
-from .plotting import overlay
+from .. import scaling
+from ..deconvnet import one_hot
+from ..errors import PhotoError
+from ..gradcam import cam_from_gradient, resize_maps
+from ..images import SAMPLES, Source, sample
+from ..methods import REGIONS_FIRST, RULES, gradient_rule
+from ..models import Model
+from ..plotting import overlay
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.
-CHOICES = ("Grad-CAM", "gradient", "Deconvnet", "guided backpropagation", "Guided Grad-CAM")
+CHOICES = tuple(row.title for row in REGIONS_FIRST)
 #: How a map comes to [0, 1], in the words shown under it.
 SCALES = {
     "percentile": "divided by the 99.5th percentile of its absolute values, the rest clipped",
@@ -30,7 +30,7 @@ SCALES = {
     "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
 }
 COLOURS = ("jet", "viridis", "gray")
-_RULES = {"gradient": "gradient", "Deconvnet": "deconvnet", "guided backpropagation": "guided"}
+_RULES = {row.title: RULES[row.key] for row in REGIONS_FIRST if row.key in RULES}
 #: Files larger than this are refused unread.
 MOST_BYTES = 30_000_000
 
@@ -118,15 +118,15 @@ class Explorer:
         c: int,
         method: str = CHOICES[0],
         layer: int = -1,
-        strength: float = 0.7,
+        opacity: float = 0.7,
         colours: str = "jet",
         scale: str = "percentile",
     ) -> np.ndarray:
         """A map as it is shown, ``(H, W, 3)`` in [0, 1].
 
-        Grad-CAM is laid over the photo, in ``colours``, with ``strength`` from 0 (photo) to 1 (map).
+        Grad-CAM is laid over the photo, in ``colours``, with ``opacity`` from 0 (photo) to 1 (map).
         The others are signed and coloured themselves: grey is zero, except for scale "min-max";
-        ``strength`` mixes them with the photo as well.
+        ``opacity`` mixes them with the photo as well.
         """
         values = self.map(c, method, layer)
         if values.ndim == 2:
@@ -136,13 +136,13 @@ class Explorer:
                 if scale == "min-max"
                 else scaling.strength(values, 99.5 if scale == "percentile" else 100)
             )
-            return overlay(self.seen, amounts, strength, colours)
+            return overlay(self.seen, amounts, opacity, colours)
         shown = (
             scaling.min_max(values)
             if scale == "min-max"
             else scaling.signed(values, 99.5 if scale == "percentile" else 100)
         )
-        return (1 - strength) * self.seen + strength * shown
+        return (1 - opacity) * self.seen + opacity * shown
 
     def describe(self, c: int, method: str, layer: int = -1) -> str:
         """One sentence on a picture, for its text alternative and its caption."""
@@ -164,11 +164,11 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     net, trace = way.net, way.trace
     start = one_hot(c, trace.scores)
     if method in _RULES:
-        return net.down(trace, start, len(net.steps), 0, METHODS[_RULES[method]].relu_down)[0]
+        return net.down(trace, start, len(net.steps), 0, _RULES[method])[0]
     if method not in CHOICES:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
     cut = layer % net.depth + 1 if method == CHOICES[0] else net.depth
-    gradient = net.down(trace, start, len(net.steps), cut, Gradient.relu_down)
+    gradient = net.down(trace, start, len(net.steps), cut, gradient_rule)
     cam, _ = cam_from_gradient(way.activations[cut], gradient)
     cam = resize_maps(cam, way.activations[0].shape[-2:])[0]
     return cam if method == CHOICES[0] else cam * class_map(way, c, "guided backpropagation")

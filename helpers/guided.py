@@ -9,9 +9,22 @@ import torch
 from torch import nn
 
 from .checks import check_classes
-from .deconvnet import Deconvnet, FullyConnected, Trace, one_hot
+from .deconvnet import METHODS, FullyConnected, GuidedBackprop, Trace, one_hot
 from .gradcam import cam_from_gradient, resize_maps
-from .guided_backprop import Gradient, GuidedBackprop
+from .methods import RULES, gradient_rule, rule_of
+
+
+def saliency(
+    network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided"
+) -> torch.Tensor:
+    """Back-project one class score a photo through ``network`` by one of :data:`METHODS`.
+
+    ``x``: normalised photos ``(N, 3, H, W)``. Returns the same shape, signed and unscaled.
+    Errors: :class:`Deconvnet`, :func:`helpers.checks.check_photos`,
+    :func:`helpers.checks.check_classes`; an unknown method is a ``ModelError``.
+    """
+    rule_of(method)
+    return METHODS[method](network).from_class(x, classes)
 
 
 class GuidedGradCAM(NamedTuple):
@@ -42,7 +55,7 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     network over at each call. Parameters and errors are otherwise those of
     :class:`helpers.Deconvnet` and its ``from_class``.
     """
-    net = walk_of(network)
+    net = two_way(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
     return GuidedGradCAM(
@@ -59,7 +72,7 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     but the scores has K as its second dimension: maps ``(N, K, 3, H, W)``, cam ``(N, K, H, W)``,
     classes ``(N, K)``. Otherwise as :func:`guided_gradcam`.
     """
-    net = walk_of(network)
+    net = two_way(network)
     trace = net.up(x)
     try:
         chosen = torch.as_tensor(classes, device=x.device)
@@ -86,15 +99,15 @@ def with_bfloat16_classifier(network: nn.Module) -> GuidedBackprop:
     the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
     network's dtype, as do photos and results. Errors: :class:`helpers.Deconvnet`.
     """
-    walk = GuidedBackprop(network)
-    for step in walk.steps:
+    net = GuidedBackprop(network)
+    for step in net.steps:
         if isinstance(step, FullyConnected):
             step.linear = copy.deepcopy(step.linear).bfloat16()
-    return walk
+    return net
 
 
-def walk_of(network: nn.Module) -> GuidedBackprop:
-    """The guided walk of a network, or the one given."""
+def two_way(network: nn.Module) -> GuidedBackprop:
+    """The network with its guided way down, made here unless it is one already."""
     return network if isinstance(network, GuidedBackprop) else GuidedBackprop(network)
 
 
@@ -111,7 +124,7 @@ def products(
     def both(signal, mask):
         plain, guided = signal.view(2, n, k, *signal.shape[1:])
         mask = mask[:, None]  # a photo's mask counts for all of its classes
-        return torch.stack([Gradient.relu_down(plain, mask), net.relu_down(guided, mask)]).view(
+        return torch.stack([gradient_rule(plain, mask), net.relu_down(guided, mask)]).view(
             signal.shape
         )
 
@@ -134,14 +147,14 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
     "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``, signed.
     Parameters and errors as for :func:`guided_gradcam`.
     """
-    net = walk_of(network)
+    net = two_way(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
     start = one_hot(chosen, trace.scores)
     maps, cam, guided = (part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:]))
     return {
-        "gradient": net.down(trace, start, len(net.steps), relu_down=Gradient.relu_down),
-        "Deconvnet": net.down(trace, start, len(net.steps), relu_down=Deconvnet.relu_down),
+        "gradient": net.down(trace, start, len(net.steps), relu_down=RULES["gradient"]),
+        "Deconvnet": net.down(trace, start, len(net.steps), relu_down=RULES["deconvnet"]),
         "guided backpropagation": guided,
         "Grad-CAM": cam,
         "Guided Grad-CAM": maps,

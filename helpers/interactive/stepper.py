@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import scaling
-from .checks import check_photos
-from .deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
-from .errors import ModelError
-from .guided_backprop import METHODS
-from .images import Preprocess
+from .. import scaling
+from ..checks import check_photos
+from ..deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
+from ..images import Preprocess
+from ..methods import RULES, TABLE, rule_of
 from .panels import Panel
 
 
@@ -120,7 +119,7 @@ def frame(
     step : int
         0 to ``way.last_step``.
     rule : {"gradient", "deconvnet", "guided"}
-        A key of :data:`helpers.METHODS`.
+        A key of :data:`helpers.methods.RULES`.
     c : int, optional
         The way down begins at this class's score, and reaches the last feature maps through the
         classifier, under the same rule. None: it begins at the strongest unit of these maps.
@@ -137,9 +136,7 @@ def frame(
     net, trace, depth = way.net, way.trace, way.net.depth
     if not 0 <= step <= way.last_step:
         raise IndexError(f"There are steps 0 to {way.last_step}, not {step}.")
-    if rule not in METHODS:
-        raise ModelError(f"There is no rule {rule!r}; choose one of {', '.join(METHODS)}.")
-    relu_down, down = METHODS[rule].relu_down, step > depth
+    relu_down, down = rule_of(rule), step > depth
     level = way.last_step - step if down else step
     layer = (level if down else level - 1) if step else None
     activation, signal = way.activations[level], None
@@ -174,10 +171,10 @@ def frame(
     )
 
 
-@functools.lru_cache(maxsize=len(METHODS))
+@functools.lru_cache(maxsize=len(RULES))
 def _signals(way: Walk, rule: str, c: int | None) -> list[torch.Tensor]:
     """The signal at every level, number 0 at the photo; kept, since a walk down is asked for step by step."""
-    net, trace, relu_down = way.net, way.trace, METHODS[rule].relu_down
+    net, trace, relu_down = way.net, way.trace, RULES[rule]
     if c is None:
         signal = strongest_unit(trace.feature_maps)
     else:
@@ -205,11 +202,7 @@ def _kind(step: nn.Module) -> str:
     )
 
 
-RULES = {
-    "gradient": "keep the signal where the input was positive",
-    "deconvnet": "keep what is positive in the signal",
-    "guided": "keep what is positive in the signal, where the input was positive",
-}
+_WORDS = {row.key: row.words for row in TABLE}
 _UP = {
     "Conv2d": "Nothing has to be noted: the weights are there on the way down as well.",
     "ReLU": "It notes its mask, of the same shape: where its input was positive.",
@@ -246,7 +239,7 @@ def describe(shot: Frame) -> str:
             f'sent back to the photo under the rule "{shot.rule}".'
         )
     done = (
-        f'The rule "{shot.rule}": {RULES[shot.rule]}.'
+        f'The rule "{shot.rule}": {_WORDS[shot.rule]}.'
         if shot.kind == "ReLU"
         else _DOWN.get(shot.kind, "")
     )
@@ -258,7 +251,7 @@ def describe(shot: Frame) -> str:
     return f"{done} The large picture is {end}."
 
 
-def panels(shot: Frame) -> list[Panel]:
+def panels_of(shot: Frame) -> list[Panel]:
     """The frame as it is shown: activation, mask or switches, signal, and the picture; every map in its own size.
 
     Each map is divided by the 99.5th percentile of its own absolute values, the rest clipped. Grey is 0

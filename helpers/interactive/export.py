@@ -8,24 +8,20 @@ graph. ``onnx`` and ``onnxscript`` are needed to write it (``pip install onnx on
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from .deconvnet import Deconvnet, Pooling, probe
-from .errors import ModelError
-from .gradcam import cam_from_gradient, resize_maps
-from .guided_backprop import METHODS
-from .images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, SAMPLES, STD, sample
-from .models import Model
-from .plotting import heat_map
+from ..deconvnet import Deconvnet, Pooling, probe
+from ..errors import ModelError
+from ..gradcam import cam_from_gradient, resize_maps
+from ..methods import REGIONS_FIRST, RULES
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
-OUTPUTS = ("scores", "explained", "grad_cam", *METHODS, "guided_grad_cam")
+OUTPUTS = ("scores", "explained", *(row.key for row in REGIONS_FIRST))
 #: Weights are stored in float16 if that moves no output by more than this share of its largest value.
 HALF_TOLERANCE = 1e-3
 #: The version of ONNX's operators: one that the runtime of the page knows.
@@ -64,7 +60,7 @@ class Explanation(nn.Module):
         ``photo``: normalised ``(N, 3, H, W)``, float. ``wanted``: int64 ``(N,)``, a class, or -1
         for the photo's top class. Returns, in the order of :data:`OUTPUTS`: scores ``(N, classes)``;
         the classes explained ``(N,)``; Grad-CAM ``(N, H, W)``, >= 0; the walk down under each rule
-        of :data:`helpers.METHODS`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
+        of :data:`helpers.methods.RULES`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
         Nothing is scaled.
         """
         net, trace = self.net, self.net.climb(photo)
@@ -74,14 +70,13 @@ class Explanation(nn.Module):
             scores.dtype
         )
         signals = {
-            name: net.down(trace, start, len(net.steps), net.depth, method.relu_down)
-            for name, method in METHODS.items()
+            name: net.down(trace, start, len(net.steps), net.depth, rule)
+            for name, rule in RULES.items()
         }
         cam, _ = cam_from_gradient(trace.feature_maps, signals["gradient"])
         cam = resize_maps(cam, photo.shape[-2:])
         maps = {
-            name: net.down(trace, signals[name], net.depth, 0, method.relu_down)
-            for name, method in METHODS.items()
+            name: net.down(trace, signals[name], net.depth, 0, rule) for name, rule in RULES.items()
         }
         return scores, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
 
@@ -184,30 +179,3 @@ def _pack(graph, half: bool) -> None:
         *graph.value_info,
     ]:
         del part.metadata_props[:]
-
-
-def export_page(model: Model, folder: str | Path) -> None:
-    """Everything that the page "Try your own photo" asks its server for, beside its own code.
-
-    ``model.onnx``; ``model.json`` with names of the classes, the preprocessing, the limits for photos
-    and the colours; the sample photos, lossless.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stored = export_onnx(model.network, folder / "model.onnx", model.input_size)
-    facts = {
-        "bytes": stored["bytes"],
-        "classNames": model.class_names,
-        "resize": model.preprocess.resize,
-        "crop": model.preprocess.crop,
-        "mean": MEAN,
-        "std": STD,
-        "mostPixels": MOST_PIXELS,
-        "fewestPixelsASide": FEWEST_PIXELS_A_SIDE,
-        "heat": np.rint(heat_map(np.linspace(0, 1, 256)[None]) * 255).astype(int).ravel().tolist(),
-        "samples": SAMPLES,
-    }
-    for name in SAMPLES:
-        sample(name).save(folder / f"{name}.webp", lossless=True, exact=True)
-    # last, so that where it is, all is
-    (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")

@@ -13,10 +13,13 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from .panels import STYLE, Panel, board, light, track
+
+_SCRIPT = Path(__file__).with_name("player.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Control:
     options : its values in words.
     kind : "slider" (with Back and Next beside it), "buttons" or "list".
     start : number of the option chosen at first.
-    stops : for a slider, a place on its map for each option; see :func:`helpers.panels.track`.
+    stops : for a slider, a place on its map for each option; see :func:`helpers.interactive.panels.track`.
     """
 
     label: str
@@ -49,7 +52,7 @@ class _Store(dict):
         return self[thing]
 
 
-def player(
+def make_player(
     name: str,
     title: str,
     controls: Sequence[Control],
@@ -139,46 +142,3 @@ def _control(name: str, i: int, control: Control) -> str:
     return (
         f'<label>{label} <select data-control="{i}" autocomplete="off">{choices}</select></label>'
     )
-
-
-_SCRIPT = """(function () {
-  const box = document.getElementById("NAME"), find = what => box.querySelector(what), all = what => [...box.querySelectorAll(what)];
-  const data = JSON.parse(find("script[type='application/json']").textContent);
-  const value = i => {
-    const controls = all(`[data-control="${i}"]`);
-    return Number((controls.find(one => one.checked) || controls[0]).value);
-  };
-  let rest;
-  function show(event) {
-    const [headline, words, panels] = data.shots[data.sizes.reduce((at, size, i) => at * size + value(i), 0)];
-    all(".player-panel").forEach((panel, i) => {
-      const [title, note, sharp, pictures] = panels[i], row = panel.querySelector(".player-pictures");
-      panel.querySelector("b").textContent = data.texts[title];
-      panel.querySelector("span").textContent = data.texts[note];
-      row.classList.toggle("player-sharp", sharp);
-      while (row.children.length > pictures.length) row.lastChild.remove();
-      pictures.forEach(([picture, alt], j) => {
-        const image = row.children[j] || row.appendChild(new Image());
-        image.src = "data:image/webp;base64," + data.pictures[picture];
-        image.alt = data.texts[alt];
-      });
-    });
-    find(".player-headline").textContent = data.texts[headline];
-    find(".player-words").textContent = data.texts[words];
-    all("input[type=range]").forEach(slider => slider.setAttribute("aria-valuetext", data.texts[headline]));
-    all("[data-map]").forEach(map => map.querySelectorAll(".player-cells i").forEach((cell, i) => cell.toggleAttribute("data-here", i === value(map.dataset.map))));
-    clearTimeout(rest);  // a screen reader hears of the last of many changes only
-    if (event) rest = setTimeout(() => { find(".player-said").textContent = data.texts[headline] + " " + data.texts[words]; }, 700);
-  }
-  function move(i, to) {
-    find(`[data-control="${i}"]`).value = to;
-    show(true);
-  }
-  box.addEventListener("input", show);
-  all("[data-move]").forEach(button => button.addEventListener("click", () => move(button.dataset.of, value(button.dataset.of) + Number(button.dataset.move))));
-  all("[data-map]").forEach(map => map.addEventListener("click", event => {
-    const cell = event.target.closest(".player-cells i");
-    if (cell) move(map.dataset.map, [...cell.parentNode.children].indexOf(cell));
-  }));
-  show();
-})();"""

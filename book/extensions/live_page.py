@@ -1,0 +1,51 @@
+"""What the page "Try your own photo" asks its server for, beside its own code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from helpers import SAMPLES, Model, heat_map, sample
+from helpers.images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, STD
+from helpers.interactive.export import export_onnx
+from helpers.methods import RULES, TABLE
+
+
+def export_page(model: Model, folder: str | Path) -> None:
+    """Write ``model.onnx``, ``model.json`` and the sample photos, lossless, into ``folder``.
+
+    ``model.json`` holds the names of the classes, the methods, the preprocessing, the limits for
+    photos, and the colours.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = export_onnx(model.network, folder / "model.onnx", model.input_size)
+    facts = {
+        "bytes": stored["bytes"],
+        "classNames": model.class_names,
+        "resize": model.preprocess.resize,
+        "crop": model.preprocess.crop,
+        "mean": MEAN,
+        "std": STD,
+        "mostPixels": MOST_PIXELS,
+        "fewestPixelsASide": FEWEST_PIXELS_A_SIDE,
+        "heat": np.rint(heat_map(np.linspace(0, 1, 256)[None]) * 255).astype(int).ravel().tolist(),
+        "samples": SAMPLES,
+        "methods": method_rows(),
+    }
+    for name in SAMPLES:
+        sample(name).save(folder / f"{name}.webp", lossless=True, exact=True)
+    # last, so that where it is, all is
+    (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
+
+
+def method_rows() -> list[dict]:
+    """The table of methods without what only Python needs; ``rule`` is a key, or null."""
+    names = {rule: key for key, rule in RULES.items()}
+    return [
+        {"key": row.key, "title": row.title, "words": row.words, "kind": row.kind,
+         "rule": names.get(row.rule)}
+        for row in TABLE
+    ]  # fmt: skip

@@ -1,0 +1,97 @@
+"""VGG-16's layout at any width, named as torchvision names it."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+#: How many 3x3 convolutions stand before each of VGG-16's five poolings (13 in all).
+CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
+
+#: Channels of the five blocks in the embedded model: a quarter of VGG-16's, in the last block half
+#: (on a CPU the early, large maps cost the time; a wider last block is nearly free).
+EMBEDDED_WIDTHS = (16, 32, 64, 128, 256)
+
+
+class VGG16(nn.Module):
+    """VGG-16 (Simonyan & Zisserman 2015, configuration D) of any width.
+
+    Module names and their order are those of :class:`torchvision.models.VGG`
+    (``features``, ``avgpool``, ``classifier``), so whatever reads one reads the other.
+
+    Parameters
+    ----------
+    num_classes : int
+        Length of the score vector.
+    widths : tuple of 5 int
+        Channels of the five blocks; ``(64, 128, 256, 512, 512)`` is the original.
+    hidden : int
+        Units of the two hidden fully connected layers (4096 in the original).
+    pooled : int
+        Side of the adaptive average pooling's output (7 in the original).
+    batch_norm : bool
+        Put a batch normalisation behind every convolution. Only training does; see
+        :func:`fold_batch_norm`.
+    dropout : float
+        Dropout probability in the classifier; does nothing in eval mode.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        widths: tuple[int, ...] = EMBEDDED_WIDTHS,
+        hidden: int = 256,
+        pooled: int = 2,
+        batch_norm: bool = False,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, convs in zip(widths, CONVS_PER_BLOCK, strict=True):
+            for _ in range(convs):
+                layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+                if batch_norm:
+                    layers.append(nn.BatchNorm2d(width))
+                layers.append(nn.ReLU(inplace=True))
+                channels = width
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d((pooled, pooled))
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * pooled * pooled, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, num_classes),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Class scores (logits) ``(N, num_classes)`` of photos ``(N, 3, H, W)``, H and W >= 32."""
+        x = self.features(x)
+        x = self.avgpool(x)
+        return self.classifier(torch.flatten(x, 1))
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` in eval mode whose batch normalisations live in the convolutions.
+
+    At run time a batch normalisation is a fixed scale and shift per channel,
+    ``gamma * (w * x + b - mean) / sqrt(var + eps) + beta``; scaling ``w`` and shifting ``b``
+    says the same in one convolution. Scores agree up to rounding. Works on the embedded model
+    in training and on torchvision's ``vgg11_bn`` ... ``vgg19_bn``; ``model`` stays as it is.
+    """
+    plain = copy.deepcopy(model).eval()
+    folded: list[nn.Module] = []
+    for layer in plain.features:
+        if isinstance(layer, nn.BatchNorm2d):
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+        else:
+            folded.append(layer)
+    plain.features = nn.Sequential(*folded).eval()  # the new container, too
+    return plain
