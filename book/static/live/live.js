@@ -1,10 +1,15 @@
-// The page "Try your own photo": what can be clicked, and what is shown. worker.js computes, paint.js colours.
+// The page "Try your own photo": what can be clicked, and what is shown.
+// worker.js computes, paint.js colours.
 
 import { byMax, overlay, photoPicture, planes, signed } from "./paint.js";
 import { objection } from "./photo.js";
 
 const MOST_BYTES = 30e6;
-const RULES = { gradient: "plain gradient", deconvnet: "Deconvnet", guided: "guided backpropagation" };
+const RULES = {
+  gradient: "plain gradient",
+  deconvnet: "Deconvnet",
+  guided: "guided backpropagation",
+};
 
 const root = document.getElementById("live");
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -27,11 +32,16 @@ worker.onmessage = async ({ data }) => {
     say(data.sentence, true);
   } else if (data.total) {
     part("progress").value = data.done / data.total;
-    say(`Loading the network and what runs it: ${(data.done / 1e6).toFixed(0)} of ${(data.total / 1e6).toFixed(0)} MB.`);
+    const [done, total] = [data.done, data.total].map((bytes) => (bytes / 1e6).toFixed(0));
+    say(`Loading the network and what runs it: ${done} of ${total} MB.`);
   } else if (data.ready) part("progress").hidden = true;
   else if (data.ticket === asked) show(data, await facts);
 };
-worker.onerror = () => say("This browser cannot start the page's worker. A current Firefox, Chrome, Edge or Safari can.", true);
+worker.onerror = () =>
+  say(
+    "This browser cannot start the page's worker. A current Firefox, Chrome, Edge or Safari can.",
+    true,
+  );
 
 /** Send a question; the answer comes to `show`. */
 function ask(question, transfer = []) {
@@ -41,7 +51,10 @@ function ask(question, transfer = []) {
 
 // ---------------------------------------------------------------- photos
 
-/** Look at a file, a blob or a video. What cannot be used is explained, and the page stays as it was. */
+/**
+ * Look at a file, a blob or a video. What cannot be used is explained, and the page stays as
+ * it was.
+ */
 async function open(source) {
   const turn = asked;
   try {
@@ -50,16 +63,25 @@ async function open(source) {
     const picture = await createImageBitmap(source, { colorSpaceConversion: "none" });
     if (turn === asked) ask({ photo: picture }, [picture]);
   } catch {
-    say("This file could not be read as a picture. Is it complete? Try saving it as PNG or JPEG.", true);
+    say(
+      "This file could not be read as a picture. Is it complete? Try saving it as PNG or JPEG.",
+      true,
+    );
   }
 }
 
 /** Read the picture's size, which decodes no pixel, before anything large is made of it. */
 async function fileObjection(file) {
-  if (file.size > MOST_BYTES) return `The file has ${(file.size / 1e6).toFixed(0)} MB; at most ${MOST_BYTES / 1e6} MB are read. Scale the picture down first.`;
-  const image = new Image(), address = URL.createObjectURL(file);
+  if (file.size > MOST_BYTES) {
+    const [size, most] = [(file.size / 1e6).toFixed(0), MOST_BYTES / 1e6];
+    return `The file has ${size} MB; at most ${most} MB are read. Scale the picture down first.`;
+  }
+  const image = new Image();
+  const address = URL.createObjectURL(file);
   try {
-    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject, src: address }));
+    await new Promise((resolve, reject) =>
+      Object.assign(image, { onload: resolve, onerror: reject, src: address }),
+    );
     return objection(image.naturalWidth, image.naturalHeight, await facts);
   } finally {
     URL.revokeObjectURL(address);
@@ -73,11 +95,17 @@ async function openSample(name) {
 }
 
 async function openCamera() {
-  const dialog = part("camera"), video = dialog.querySelector("video");
+  const dialog = part("camera");
+  const video = dialog.querySelector("video");
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    video.srcObject = await navigator.mediaDevices.getUserMedia({
+      video: { facingMode: "environment" },
+    });
   } catch (error) {
-    return say(`The camera could not be used (${error.message || "no permission"}). Choose a photo instead.`, true);
+    return say(
+      `The camera could not be used (${error.message || "no permission"}). Choose a photo instead.`,
+      true,
+    );
   }
   dialog.onclose = async () => {
     if (dialog.returnValue === "take") await open(video);
@@ -89,12 +117,20 @@ async function openCamera() {
 
 // ---------------------------------------------------------------- what is shown
 
-/** Take an answer of the worker: `square` (the photo's pixels), scores, the class explained, maps. */
+/** Take an answer of the worker: `square` (the photo's pixels), scores, class explained, maps. */
 function show(answer, { classNames, crop, heat }) {
-  const top = Math.max(...answer.scores), powers = answer.scores.map((score) => Math.exp(score - top));
+  const top = Math.max(...answer.scores);
+  const powers = answer.scores.map((score) => Math.exp(score - top));
   const sum = powers.reduce((a, b) => a + b, 0);
-  shown = { ...answer, size: crop, heat, names: classNames, probabilities: powers.map((power) => power / sum) };
-  shown.product = (rule) => answer[rule].map((value, i) => value * answer.grad_cam[i % (crop * crop)]);
+  shown = {
+    ...answer,
+    size: crop,
+    heat,
+    names: classNames,
+    probabilities: powers.map((power) => power / sum),
+  };
+  shown.product = (rule) =>
+    answer[rule].map((value, i) => value * answer.grad_cam[i % (crop * crop)]);
   listClasses();
   draw(...Object.keys(PICTURES));
   part("results").hidden = false;
@@ -102,20 +138,40 @@ function show(answer, { classNames, crop, heat }) {
   root.dispatchEvent(new CustomEvent("explained", { detail: shown }));
 }
 
-const described = () => `“${shown.names[shown.explained]}”, probability ${(100 * shown.probabilities[shown.explained]).toFixed(1)} %`;
+function described() {
+  const percent = (100 * shown.probabilities[shown.explained]).toFixed(1);
+  return `“${shown.names[shown.explained]}”, probability ${percent} %`;
+}
 
 function listClasses() {
-  const order = [...shown.probabilities.keys()].sort((a, b) => shown.probabilities[b] - shown.probabilities[a]).slice(0, 5);
+  const order = [...shown.probabilities.keys()]
+    .sort((a, b) => shown.probabilities[b] - shown.probabilities[a])
+    .slice(0, 5);
   if (!order.includes(shown.explained)) order.push(shown.explained);
   // the one chosen keeps the keyboard's focus when the list is made anew
   const focused = part("classes").contains(document.activeElement);
-  part("classes").replaceChildren(...order.map((index) => {
-    const label = document.createElement("label"), radio = document.createElement("input"), share = shown.probabilities[index];
-    Object.assign(radio, { type: "radio", name: "live-class", value: index, checked: index === shown.explained });
-    label.style.setProperty("--share", `${100 * share}%`);
-    label.append(radio, ` ${shown.names[index]} `, Object.assign(document.createElement("span"), { textContent: `${(100 * share).toFixed(1)} %` }));
-    return label;
-  }));
+  part("classes").replaceChildren(
+    ...order.map((index) => {
+      const label = document.createElement("label");
+      const radio = document.createElement("input");
+      const share = shown.probabilities[index];
+      Object.assign(radio, {
+        type: "radio",
+        name: "live-class",
+        value: index,
+        checked: index === shown.explained,
+      });
+      label.style.setProperty("--share", `${100 * share}%`);
+      label.append(
+        radio,
+        ` ${shown.names[index]} `,
+        Object.assign(document.createElement("span"), {
+          textContent: `${(100 * share).toFixed(1)} %`,
+        }),
+      );
+      return label;
+    }),
+  );
   if (focused) part("classes").querySelector(":checked").focus();
 }
 
@@ -124,7 +180,14 @@ const rule = () => part("rule").querySelector(":checked").value;
 /** The pictures by the name of their canvas, made as ImageData when they are asked for. */
 const PICTURES = {
   photo: () => photoPicture(shown.square, shown.size),
-  grad_cam: () => overlay(shown.square, byMax(shown.grad_cam), shown.size, part("strength").value / 100, shown.heat),
+  grad_cam: () =>
+    overlay(
+      shown.square,
+      byMax(shown.grad_cam),
+      shown.size,
+      part("strength").value / 100,
+      shown.heat,
+    ),
   deconvnet: () => planes(signed(shown.deconvnet), shown.size),
   guided: () => planes(signed(shown.guided), shown.size),
   guided_grad_cam: () => planes(signed(shown.guided_grad_cam), shown.size),
@@ -140,14 +203,24 @@ function draw(...names) {
     Object.assign(canvas, { width: shown.size, height: shown.size });
     canvas.getContext("2d").putImageData(PICTURES[name](), 0, 0);
     const title = canvas.closest("figure").querySelector("figcaption").textContent;
-    canvas.setAttribute("aria-label", name === "photo" ? "The part of the photo that the network sees" : `${title} for ${described()}`);
+    canvas.setAttribute(
+      "aria-label",
+      name === "photo"
+        ? "The part of the photo that the network sees"
+        : `${title} for ${described()}`,
+    );
   }
 }
 
 /** All pictures in one, with their names, as a PNG. */
 async function download() {
-  const side = 256, gap = 16, line = 28, canvases = [...root.querySelectorAll("canvas[data-map]")], columns = 4;
-  const sheet = document.createElement("canvas"), pen = sheet.getContext("2d");
+  const side = 256;
+  const gap = 16;
+  const line = 28;
+  const canvases = [...root.querySelectorAll("canvas[data-map]")];
+  const columns = 4;
+  const sheet = document.createElement("canvas");
+  const pen = sheet.getContext("2d");
   sheet.width = columns * (side + gap) + gap;
   sheet.height = 2 * line + gap + Math.ceil(canvases.length / columns) * (side + line + gap);
   pen.fillStyle = "white";
@@ -157,14 +230,20 @@ async function download() {
   pen.fillText(`Where did the network look, and at what? ${described()}`, gap, line);
   pen.font = "15px system-ui, sans-serif";
   canvases.forEach((canvas, i) => {
-    const x = gap + (i % columns) * (side + gap), y = line + gap + Math.floor(i / columns) * (side + line + gap);
+    const x = gap + (i % columns) * (side + gap);
+    const y = line + gap + Math.floor(i / columns) * (side + line + gap);
     pen.fillText(canvas.closest("figure").querySelector("figcaption").textContent, x, y + 18);
     pen.drawImage(canvas, x, y + line, side, side);
   });
   pen.font = "13px system-ui, sans-serif";
-  pen.fillText(`Grad-CAM with strength ${part("strength").value} % over the photo. ${part("scales").textContent.trim()}`, gap, sheet.height - 12, sheet.width - 2 * gap);
+  const scales = part("scales").textContent.trim();
+  const legend = `Grad-CAM with strength ${part("strength").value} % over the photo. ${scales}`;
+  pen.fillText(legend, gap, sheet.height - 12, sheet.width - 2 * gap);
   const file = await new Promise((resolve) => sheet.toBlob(resolve, "image/png"));
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: "explained.png" });
+  const link = Object.assign(document.createElement("a"), {
+    href: URL.createObjectURL(file),
+    download: "explained.png",
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later
 }
@@ -182,12 +261,16 @@ part("rule").onchange = () => draw("ruled", "ruled_grad_cam");
 part("download").onclick = download;
 part("classes").onchange = ({ target }) => ask({ wanted: Number(target.value) });
 part("any").onchange = ({ target }) => {
-  const text = target.value.trim().toLowerCase(), names = shown.names.map((name) => name.toLowerCase());
+  const text = target.value.trim().toLowerCase();
+  const names = shown.names.map((name) => name.toLowerCase());
   if (!text) return;
   const near = names.flatMap((name, i) => (name.includes(text) ? [i] : []));
   const index = names.includes(text) ? names.indexOf(text) : near.length === 1 ? near[0] : -1;
   if (index >= 0) return ask({ wanted: index });
-  const hint = near.length ? `Did you mean ${near.slice(0, 5).map((i) => shown.names[i]).join(", ")}?` : "The list below the field has all of them.";
+  const suggestions = near.slice(0, 5).map((i) => shown.names[i]);
+  const hint = near.length
+    ? `Did you mean ${suggestions.join(", ")}?`
+    : "The list below the field has all of them.";
   say(`The network knows no class “${target.value}”. ${hint}`, true);
 };
 
@@ -198,19 +281,32 @@ for (const kind of ["dragover", "dragleave", "drop"])
     area.classList.toggle("over", kind === "dragover");
     const file = kind === "drop" && event.dataTransfer.files[0];
     if (file) open(file);
-    else if (kind === "drop") say("That was no file. Save the picture first, then drop the file here.", true);
+    else if (kind === "drop")
+      say("That was no file. Save the picture first, then drop the file here.", true);
   });
 document.addEventListener("paste", (event) => {
   if (event.clipboardData.files[0]) open(event.clipboardData.files[0]);
 });
 
 facts.then(({ samples, classNames }) => {
-  part("samples").replaceChildren(...samples.map((name) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", title: name });
-    button.append(Object.assign(new Image(), { src: new URL(`${name}.webp`, import.meta.url), alt: `sample photo: ${name}` }));
-    button.onclick = () => openSample(name);
-    return button;
-  }));
-  part("names").replaceChildren(...classNames.map((name) => Object.assign(document.createElement("option"), { value: name })));
+  part("samples").replaceChildren(
+    ...samples.map((name) => {
+      const button = Object.assign(document.createElement("button"), {
+        type: "button",
+        title: name,
+      });
+      button.append(
+        Object.assign(new Image(), {
+          src: new URL(`${name}.webp`, import.meta.url),
+          alt: `sample photo: ${name}`,
+        }),
+      );
+      button.onclick = () => openSample(name);
+      return button;
+    }),
+  );
+  part("names").replaceChildren(
+    ...classNames.map((name) => Object.assign(document.createElement("option"), { value: name })),
+  );
   openSample(samples[0]);
 });

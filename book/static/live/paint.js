@@ -3,7 +3,8 @@
 /** numpy.percentile, linear between two values. */
 function percentile(values, share) {
   const sorted = Float32Array.from(values).sort();
-  const place = (share / 100) * (sorted.length - 1), below = Math.floor(place);
+  const place = (share / 100) * (sorted.length - 1);
+  const below = Math.floor(place);
   return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
 }
 
@@ -13,11 +14,16 @@ export function byMax(map) {
   return largest > 0 ? map.map((value) => value / largest) : map;
 }
 
-/** A signed map divided by the 99.5th percentile of its absolute values, the rest clipped: [0, 1], zero at 0.5. */
+/**
+ * A signed map divided by the 99.5th percentile of its absolute values, the rest clipped:
+ * [0, 1], zero at 0.5.
+ */
 export function signed(map) {
   const amounts = map.map(Math.abs);
   const limit = percentile(amounts, 99.5) || amounts.reduce((a, b) => Math.max(a, b), 0);
-  return limit > 0 ? map.map((value) => Math.min(1, Math.max(-1, value / limit)) / 2 + 0.5) : map.map(() => 0.5);
+  return limit > 0
+    ? map.map((value) => Math.min(1, Math.max(-1, value / limit)) / 2 + 0.5)
+    : map.map(() => 0.5);
 }
 
 /** Pixels of the photo, RGB bytes. */
@@ -25,9 +31,16 @@ export function photoPicture(square, size) {
   return picture(size, (i, c) => square[3 * i + c]);
 }
 
-/** A map of size × size in [0, 1], in colours, over the photo: (1 - strength) * photo + strength * colours. */
+/**
+ * A map of size × size in [0, 1], in colours, over the photo:
+ * (1 - strength) * photo + strength * colours.
+ */
 export function overlay(square, map, size, strength, heat) {
-  return picture(size, (i, c) => (1 - strength) * square[3 * i + c] + strength * heat[3 * Math.round(map[i] * 255) + c]);
+  return picture(
+    size,
+    (i, c) =>
+      (1 - strength) * square[3 * i + c] + strength * heat[3 * Math.round(map[i] * 255) + c],
+  );
 }
 
 /** A map 3 × size × size in [0, 1] as it is, each channel a colour. */

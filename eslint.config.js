@@ -1,0 +1,22 @@
+import js from "@eslint/js";
+import { defineConfig, globalIgnores } from "eslint/config";
+import globals from "globals";
+
+export default defineConfig([
+  globalIgnores([
+    "book/static/live/onnxruntime/",
+    "book/static/mathjax/",
+    "_build/",
+    ".venv/",
+    "training/runs/",
+  ]),
+  js.configs.recommended,
+  {
+    languageOptions: { globals: globals.browser },
+    rules: { "one-var": ["error", "never"] },
+  },
+  {
+    files: ["book/static/live/worker.js"],
+    languageOptions: { globals: globals.worker },
+  },
+]);
