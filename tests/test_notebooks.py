@@ -89,10 +89,10 @@ def test_no_code_cell_is_longer_than_25_lines(notebook):
     assert max(len(source(cell).splitlines()) for cell in code_cells(notebook)) <= 25
 
 
-def test_no_line_of_code_is_longer_than_88_characters(notebook):
+def test_no_line_of_code_is_longer_than_80_characters(notebook):
     """What is longer has to be scrolled on the page."""
     lines = [line for cell in code_cells(notebook) for line in source(cell).splitlines()]
-    assert [line for line in lines if len(line) > 88] == []
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_tags_are_known_ones(notebook):
