@@ -39,10 +39,10 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 # The execution cache knows a notebook's text, not the code it calls. So everything built goes
-# when the helpers, the weights, the requirements or the chosen network change. Pages are always
+# when the helpers, the weights, the requirements, the network or the device change. Pages are always
 # written anew (--all): a page with a broken link would otherwise pass when built a second time.
 book: $(STAMP)
-	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256(os.environ["EXPLAIN_MODEL"].encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
+	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256((os.environ["EXPLAIN_MODEL"] + " on " + os.environ.get("EXPLAIN_DEVICE", "")).encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
 	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
 	$(BIN)/jupyter-book build . -W --keep-going -n --all
 	@echo "The book: $(CURDIR)/_build/html/index.html"

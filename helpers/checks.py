@@ -29,11 +29,13 @@ def check_photos(x: torch.Tensor) -> torch.Tensor:
         )
     if x.ndim != 4 or x.shape[1] != 3 or len(x) == 0:
         raise ValueError(
-            f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. A single photo is photo[None]."
+            f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. "
+            "A single photo is photo[None]."
         )
     if min(x.shape[-2:]) < SMALLEST_SIDE:
         raise ValueError(
-            f"Photos must be at least {SMALLEST_SIDE} pixels a side, got {x.shape[-2]}x{x.shape[-1]}."
+            f"Photos must be at least {SMALLEST_SIDE} pixels a side, "
+            f"got {x.shape[-2]}x{x.shape[-1]}."
         )
     if not torch.isfinite(x).all():
         raise ValueError(
@@ -56,32 +58,45 @@ def check_classes(
     ValueError
         If there is neither one class nor one a photo.
     TypeError
-        If a class is not a whole number.
+        If a class is not a whole number; ``True`` and ``1.0`` are none, either.
     """
-    n, count = scores.shape
     if classes is None:
         return scores.argmax(dim=1)
+    chosen = class_tensor(classes, scores)
+    if chosen.ndim == 0:
+        chosen = chosen.expand(len(scores))
+    if chosen.shape != (len(scores),):
+        raise ValueError(
+            f"Expected one class, or one for each of the {len(scores)} photos, "
+            f"got shape {tuple(chosen.shape)}."
+        )
+    return chosen
+
+
+def class_tensor(classes, scores: torch.Tensor) -> torch.Tensor:
+    """Classes of these scores in the shape they come in, int64; errors as :func:`check_classes`."""
+    numbers = _whole_numbers(classes, scores.shape[1])
     try:
-        chosen = torch.as_tensor(classes, device=scores.device)
-    except (TypeError, ValueError) as error:  # words, uneven lists
+        return torch.tensor(numbers, dtype=torch.int64, device=scores.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected lists of the same length, got {classes!r}.") from error
+
+
+def _whole_numbers(classes, count: int):
+    """A number, or lists of numbers, as Python has them, if each is a class below ``count``."""
+    if hasattr(classes, "tolist"):  # tensors, arrays and the numbers in them, of every dtype
+        classes = classes.tolist()
+    if isinstance(classes, Sequence) and not isinstance(classes, (str, bytes, bytearray)):
+        return [_whole_numbers(part, count) for part in classes]
+    if not isinstance(classes, int) or isinstance(classes, bool):
         raise TypeError(
             f"Classes are whole numbers (use model.class_index(name)), got {classes!r}."
-        ) from error
-    if chosen.is_floating_point() or chosen.dtype == torch.bool:
-        raise TypeError(
-            f"Classes are whole numbers (use model.class_index(name)), got {chosen.dtype}."
         )
-    if chosen.ndim == 0:
-        chosen = chosen.expand(n)
-    if chosen.shape != (n,):
-        raise ValueError(
-            f"Expected one class, or one for each of the {n} photos, got shape {tuple(chosen.shape)}."
-        )
-    if ((chosen < 0) | (chosen >= count)).any():
+    if not 0 <= classes < count:
         raise IndexError(
-            f"There is no class {chosen.tolist()}: this network knows classes 0 to {count - 1}."
+            f"There is no class {classes}: this network knows classes 0 to {count - 1}."
         )
-    return chosen.long()
+    return classes
 
 
 @contextmanager

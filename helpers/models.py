@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,12 @@ class Model:
     input_size: int
     device: torch.device
 
-    def prepare(self, photos: Source | list[Source]) -> torch.Tensor:
-        """Preprocessed photos on the network's device: float32 ``(N, 3, input_size, input_size)``."""
+    def prepare(self, photos: Source | Iterable[Source]) -> torch.Tensor:
+        """Photos preprocessed, on ``device``: float32 ``(N, 3, input_size, input_size)``.
+
+        One, or several as a list or whatever else gives one after the other. Errors:
+        :func:`helpers.load_photo`; no photo at all is a ``PhotoError``, too.
+        """
         return self.preprocess(photos).to(self.device)
 
     def class_index(self, name: str) -> int:
@@ -77,7 +81,7 @@ class Model:
 
     @torch.inference_mode()
     def likeliest(self, x: torch.Tensor, names: Sequence[str]) -> int:
-        """The index of the class in ``names`` with the highest score for the one photo ``x`` ``(1, 3, H, W)``.
+        """Which class in ``names`` has the highest score for one photo ``(1, 3, H, W)``: its index.
 
         Names that this network does not know are passed over.
 
@@ -91,7 +95,8 @@ class Model:
         known = [self.class_names.index(name) for name in names if name in self.class_names]
         if not known:
             raise KeyError(
-                f"{self.name} knows none of {', '.join(names)}; model.class_names lists its classes."
+                f"{self.name} knows none of {', '.join(names)}; "
+                "model.class_names lists its classes."
             )
         if len(x) != 1:
             raise ValueError(f"Expected one photo, got {len(x)}.")
@@ -100,22 +105,38 @@ class Model:
 
     @torch.inference_mode()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
-        """For each photo of ``x`` the ``k`` most probable classes: ``[(name, probability), ...]``."""
+        """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``."""
         probabilities, indices = self.network(x).softmax(dim=1).topk(k)
         return [
-            [(self.class_names[i], p) for i, p in zip(row_i, row_p)]
-            for row_i, row_p in zip(indices.tolist(), probabilities.tolist())
+            [(self.class_names[i], p) for i, p in zip(row_i, row_p, strict=True)]
+            for row_i, row_p in zip(indices.tolist(), probabilities.tolist(), strict=True)
         ]
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device asked for; else that of ``EXPLAIN_DEVICE``; else CUDA, Apple's MPS or the CPU, the first there is."""
-    name = name or os.environ.get("EXPLAIN_DEVICE")
-    if name:
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    """The device asked for; else that of ``EXPLAIN_DEVICE``; else CUDA, MPS or the CPU.
+
+    Without a wish it is the first of these three that there is (MPS is Apple's).
+
+    Raises
+    ------
+    ModelError
+        If the device asked for is none, or not one of this machine.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    choices = [kind for kind, there in available.items() if there] + ["cpu"]
+    wish = name or os.environ.get("EXPLAIN_DEVICE")
+    if not wish:
+        return torch.device(choices[0])
+    try:
+        device = torch.device(wish)
+        torch.empty(1, device=device)  # "cuda:7" is a device, but is it here?
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ModelError(
+            f"{'The device' if name else 'EXPLAIN_DEVICE'} is {str(wish)!r}, which cannot be used "
+            f"here; choose one of {', '.join(choices)}."
+        ) from error
+    return device
 
 
 def load_model(name: str = "embedded", device: str | None = None) -> Model:
@@ -132,14 +153,14 @@ def load_model(name: str = "embedded", device: str | None = None) -> Model:
     Raises
     ------
     ModelError
-        If the name is another.
+        If the name is another, or the device is none of this machine.
     ModelUnavailable
-        If VGG-16 cannot be fetched, or the embedded weights are missing or damaged.
+        If VGG-16 cannot be fetched, or any weights are missing or damaged.
     """
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
-    network, class_names, preprocess = _embedded() if name == "embedded" else _vgg16()
     target = choose_device(device)
+    network, class_names, preprocess = _embedded() if name == "embedded" else _vgg16()
     network = network.to(target).eval()
     return Model(name, network, class_names, preprocess, preprocess.crop, target)
 
@@ -149,18 +170,20 @@ def _embedded(
 ) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
     try:
         facts, raw = json.loads(card.read_text()), weights.read_bytes()
+        expected = facts["sha256"]
     except OSError as error:
         raise ModelUnavailable(
             f"{error.filename} is missing; install the package again."
         ) from error
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:  # no JSON, or JSON of another kind
         raise ModelUnavailable(
             f"{card.name} is damaged ({error}); install the package again."
         ) from error
     digest = hashlib.sha256(raw).hexdigest()
-    if digest != facts["sha256"]:
+    if digest != expected:
         raise ModelUnavailable(
-            f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {facts['sha256'][:12]}...); install the package again."
+            f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {expected[:12]}...); "
+            "install the package again."
         )
     names = tuple(facts["class_names"])
     network = VGG16(len(names), **facts["architecture"])
@@ -173,12 +196,21 @@ def _embedded(
 
 def _vgg16() -> tuple[nn.Module, tuple[str, ...], Preprocess]:
     weights = VGG16_Weights.IMAGENET1K_V1
+    # where torchvision keeps what it has fetched; it looks at the hash of a download, never again
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     try:
         network = vgg16(weights=weights)
-    except (OSError, RuntimeError) as error:  # no network; or a download whose hash is wrong
+    except Exception as error:  # torch.load raises many kinds for damaged files
+        if not os.access(file, os.R_OK):  # no network; or a download whose hash is wrong
+            raise ModelUnavailable(
+                f"VGG-16's weights could not be fetched ({error}). They need a network once; "
+                'without one, load_model("embedded") works everywhere.'
+            ) from error
+        if _has_hash_of_its_name(file):
+            raise
         raise ModelUnavailable(
-            f"VGG-16's weights could not be fetched ({error}). They need a network once; "
-            'without one, load_model("embedded") works everywhere.'
+            f"{file} is damaged: it does not hold VGG-16's weights. Delete this file, and they are "
+            'fetched anew (528 MB); load_model("embedded") works without.'
         ) from error
     transform = weights.transforms()
     return (
@@ -186,3 +218,12 @@ def _vgg16() -> tuple[nn.Module, tuple[str, ...], Preprocess]:
         tuple(weights.meta["categories"]),
         Preprocess(transform.resize_size[0], transform.crop_size[0]),
     )
+
+
+def _has_hash_of_its_name(file: Path) -> bool:
+    """Whether a file is what its name says: ``name-<first digits of its SHA-256>.pth``."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest().startswith(file.stem.rpartition("-")[2])

@@ -6,6 +6,7 @@ repository's address leads to a local clone.
 
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -121,12 +122,53 @@ def bare(python, clone, tmp_path, monkeypatch):
     return run_alone
 
 
-def test_every_chapter_is_set_up_by_the_same_cell():
-    cells = {
+def set_up_cells() -> set[str]:
+    """The first code of every chapter."""
+    return {
         source(code_cells(json.loads(path.read_text(encoding="utf-8")))[0]) for path in NOTEBOOKS
     }
-    assert len(cells) == 1
-    assert 'if importlib.util.find_spec("helpers") is None:' in cells.pop()
+
+
+def test_every_chapter_is_set_up_by_the_same_cell():
+    (cell,) = set_up_cells()
+    assert cell.count("%pip install") == 1 and f"git+{address()}" in cell
+
+
+#: What lies in the reader's folder, and what the set-up cell makes of it.
+FOLDERS = {
+    "nothing": ([], "fetched"),
+    "a folder of that name": (["helpers/notes.txt"], "fetched"),
+    "a module of the reader's own": (["helpers.py"], "{folder}/helpers.py is another `helpers`"),
+    "another package": (["helpers/__init__.py"], "helpers/__init__.py is another `helpers`"),
+    "another package with assets": (
+        ["helpers/__init__.py", "helpers/assets/logo.svg"],
+        "helpers/__init__.py is another `helpers`",
+    ),
+}
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["bare", "installed"])
+@pytest.mark.parametrize("files, outcome", FOLDERS.values(), ids=FOLDERS.keys())
+def test_the_set_up_cell_looks_for_the_helpers_of_this_book(tmp_path, files, outcome, installed):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (cell,) = set_up_cells()
+    code = re.sub("%pip install .*", "print('fetched')", cell)
+    # -S: without what is installed here
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT) if installed else ""},
+        capture_output=True,
+        text=True,
+    )
+    if outcome == "fetched":  # the book's helpers are found wherever nothing hides them
+        assert (done.returncode, done.stdout.split()) == (0, [] if installed else ["fetched"])
+    else:
+        assert done.returncode and not done.stdout
+        assert outcome.format(folder=tmp_path) in done.stderr
+        assert "rename or uninstall it" in done.stderr
 
 
 def test_a_notebook_runs_from_a_bare_folder_and_installs_nothing_but_the_helpers(bare, python):
@@ -148,6 +190,32 @@ def test_a_notebook_runs_from_a_bare_folder_and_installs_nothing_but_the_helpers
         for output in cell.outputs
         if output.output_type == "error"
     ]
+
+
+def test_the_book_is_built_anew_for_another_network_or_device():
+    """What decides about that is the recipe's own line, taken from the Makefile."""
+    make = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (line,) = re.findall(r"@key=.*-c '(import [^']*)'", make)
+
+    def key(**chosen: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "EXPLAIN_DEVICE"}
+        return run(
+            sys.executable,
+            "-c",
+            line,
+            cwd=ROOT,
+            env={**environment, "EXPLAIN_MODEL": "embedded", **chosen},
+        )
+
+    plain = key()
+    assert len(plain.strip()) == 64 and plain == key() == key(EXPLAIN_DEVICE="")
+    others = [
+        key(EXPLAIN_DEVICE="cpu"),
+        key(EXPLAIN_DEVICE="cuda"),
+        key(EXPLAIN_MODEL="vgg16"),
+        key(EXPLAIN_MODEL="vgg16", EXPLAIN_DEVICE="cuda"),
+    ]
+    assert len({plain, *others}) == 5
 
 
 def test_a_fork_changes_the_address_everywhere_by_one_command(clone):

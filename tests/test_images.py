@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 from torchvision.models import VGG16_Weights
 
 from helpers import SAMPLES, PhotoError, Preprocess, load_photo, sample
+from helpers.images import remarks
 
 RAMP = np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42  # 16 bits: 0 to 64470
 COLOURS = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -101,9 +102,82 @@ def test_16_bit_grey_is_scaled_not_clipped():
         encoded(Image.fromarray(RAMP), "TIFF"),
         Image.fromarray(RAMP),
         Image.fromarray(RAMP).convert("I"),
+        encoded(Image.fromarray(RAMP).convert("I"), "TIFF"),
         RAMP,
+        RAMP.astype(">u2"),
     ):
         assert np.array_equal(pixels(source), want)
+
+
+def test_16_bit_grey_may_have_a_transparent_value():
+    """PNG names one number that stands for "transparent"; here the one that would be darkest."""
+    raw = encoded(Image.fromarray(RAMP), transparency=0)
+    want = np.repeat((RAMP // 257).astype(np.uint8)[..., None], 3, axis=2)
+    assert (want[0, 0] == 0).all() and (RAMP == 0).sum() == 1
+    want[0, 0] = 255
+    assert np.array_equal(pixels(raw), want)
+    assert remarks(raw) == [
+        "What is transparent was laid on white.",
+        "Its 16 bits a pixel were scaled to 8.",
+    ]
+
+
+def tiff(bits, kind, raw, width=48, height=32):
+    """A grey TIFF file by hand: Pillow reads more than it writes. ``kind`` 1: whole, 3: float."""
+    facts = {
+        256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height,
+        279: len(raw), 339: kind,
+    }  # fmt: skip
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in facts.items())
+    return (
+        struct.pack("<2sHI", b"II", 42, 8 + len(raw))
+        + raw
+        + struct.pack("<H", len(facts))
+        + table
+        + bytes(4)
+    )
+
+
+def test_12_bit_grey_is_scaled_from_12_bits():
+    values = (RAMP // 16).astype(int)  # 0 to 4029
+    pairs = values.reshape(-1, 2).tolist()
+    packed = b"".join((a << 12 | b).to_bytes(3, "big") for a, b in pairs)
+    raw = tiff(12, 1, packed)
+    assert np.array_equal(pixels(raw)[..., 0], values * 255 // 4095)
+    assert remarks(raw) == ["Its 12 bits a pixel were scaled to 8."]
+
+
+FLOATS = (np.arange(32 * 48).reshape(32, 48) / 1535).astype(np.float32)  # 0 to 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        encoded(Image.fromarray(FLOATS), "TIFF"),
+        encoded(Image.fromarray(FLOATS), "TIFF", compression="tiff_lzw"),
+        tiff(32, 3, FLOATS.astype("<f4").tobytes()),
+        b"Pf\n48 32\n-1\n" + np.flipud(FLOATS).astype("<f4").tobytes(),
+        Image.fromarray(FLOATS),
+        FLOATS,
+        FLOATS.astype(">f8"),
+    ],
+    ids=["TIFF", "packed TIFF", "TIFF by hand", "PFM", "picture", "float32", "big-endian float64"],
+)
+def test_floats_from_0_to_1_become_0_to_255(source):
+    want = np.rint(FLOATS.astype(np.float64) * 255)
+    assert want.min() == 0 and want.max() == 255
+    assert np.array_equal(pixels(source), np.repeat(want[..., None], 3, axis=2))
+    if isinstance(source, bytes):
+        assert remarks(source) == ["Its numbers, from 0 to 1, were scaled to 8 bits a pixel."]
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa"])
+def test_what_is_half_transparent_is_half_white(mode):
+    """Also with the colours multiplied by the opacity already, as some TIFF files have them."""
+    picture = Image.new("LA", (32, 32), (100, 51))  # a fifth of 100 and four fifths of 255
+    if mode.startswith("RGB"):
+        picture = picture.convert("RGBA")
+    assert abs(pixels(picture.convert(mode)).astype(int) - 224).max() <= 2  # of rounding
 
 
 @pytest.mark.parametrize(
@@ -116,11 +190,33 @@ def test_other_modes_become_rgb(mode, value, rgb):
         assert (pixels(source) == rgb).all()
 
 
-def test_of_an_animation_the_first_frame_is_taken():
-    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
-    assert (
-        pixels(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
-    ).all()
+FRAMES = [Image.new("RGB", (32, 32), colour) for colour in ("red", "lime", "blue")]
+MOVING, SEVERAL = (
+    "It is animated: its first frame was taken.",
+    "It holds several pictures: its first was taken.",
+)
+
+
+@pytest.mark.parametrize(
+    "format, words",
+    [
+        ("GIF", MOVING),
+        ("PNG", MOVING),
+        ("WEBP", MOVING),
+        ("AVIF", MOVING),
+        ("TIFF", SEVERAL),
+        ("MPO", SEVERAL),
+    ],
+)
+def test_of_several_pictures_the_first_is_taken_and_a_remark_says_what_they_are(format, words):
+    Image.init()
+    if format not in Image.SAVE_ALL:
+        pytest.skip(f"this Pillow does not write {format}")
+    raw = encoded(FRAMES[0], format, save_all=True, append_images=FRAMES[1:])
+    assert abs(pixels(raw).astype(int) - (255, 0, 0)).max() <= 3  # JPEG's rounding
+    assert remarks(raw) == [words]
+    alone = encoded(FRAMES[0], format)
+    assert remarks(alone) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +269,10 @@ BAD = {
     "one pixel": (encoded(Image.new("RGB", (1, 1))), "1x1 pixels; at least 16 a side"),
     "a thin strip": (Image.new("RGB", (15, 500)), "15x500 pixels; at least 16"),
     "a folder": (".", "could not be read"),
-    "a number": (7, "could not be read"),
+    "a number": (7, "int is no photo"),
+    "nothing at all": (None, "NoneType is no photo"),
+    "a list": ([COLOURS], "list is no photo.*one flat list"),
+    "a tensor": (torch.zeros(3, 32, 32), r"Tensor is no photo: .*array \(H, W, 3\)"),
     "a missing file": ("no/such/file.jpg", "There is no file no/such/file.jpg"),
     "array of one row": (np.zeros(100, np.uint8), r"shape \(100,\) is no picture"),
     "array with two channels": (
@@ -185,6 +284,20 @@ BAD = {
     "floats to 255": (np.full((32, 32), 255.0), r"in \[0, 1\]; divide by 255"),
     "negative floats": (np.full((32, 32), -0.1), r"in \[0, 1\]"),
     "NaN": (np.full((32, 32), np.nan), r"in \[0, 1\]"),
+    "float TIFF to 255": (
+        encoded(Image.fromarray(np.float32([[0, 255]] * 32).repeat(16, axis=1)), "TIFF"),
+        r"in \[0, 1\]; divide by 255",
+    ),
+    "float picture with NaN": (Image.fromarray(np.full((32, 32), np.nan, "f4")), r"in \[0, 1\]"),
+    "floats that round to black": (np.full((32, 32), 1e-3), "would be black.*0.001, where 1 is"),
+    "8 bits in 16": (COLOURS.astype(np.uint16), "would be black.*255, where 65535 is.*uint8"),
+    "8 bits in 32": (
+        Image.fromarray(COLOURS[..., 0]).convert("I"),
+        "would be black.*where 65535 is white.*uint8",
+    ),
+    "more than 16 bits": (Image.new("I", (32, 32), 65536), "from 65536 to 65536, where 16 bits"),
+    "less than nothing": (Image.new("I", (32, 32), -1), "from -1 to -1, where 16 bits"),
+    "32 bits": (tiff(32, 1, bytes([255, 255, 255, 127] * 1536)), "to 2147483647, where 16 bits"),
     "signed integers": (np.zeros((32, 32), np.int64), "array of int64"),
     "truth values": (np.zeros((32, 32), bool), "array of bool"),
 }
@@ -239,6 +352,31 @@ def test_a_list_of_photos_is_a_batch():
     assert batch.shape == (2, 3, 48, 48)
     for i, photo in enumerate(photos):
         assert torch.equal(preprocess(photo)[0], batch[i])
+
+
+def test_photos_may_come_one_after_the_other():
+    preprocess, photos = Preprocess(64, 48), [sample("chelsea"), COLOURS]
+    want = preprocess(photos)
+    assert not torch.equal(want[0], want[1])
+    for several in ((p for p in photos), tuple(photos), map(np.asarray, photos)):
+        assert torch.equal(preprocess(several), want)
+    with io.BytesIO(encoded(photos[0])) as file:  # iterable, too, but one photo
+        assert torch.equal(preprocess(file), want[:1])
+
+
+@pytest.mark.parametrize("photos", [[], (), iter([]), {}], ids=repr)
+def test_no_photo_at_all_is_refused(embedded, photos):
+    with pytest.raises(PhotoError, match="no photo to prepare: the list is empty"):
+        embedded.prepare(photos)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [[[COLOURS]], [COLOURS, [COLOURS]], [None], torch.zeros(1, 3, 32, 32), torch.tensor(1)],
+)
+def test_lists_of_something_else_are_refused(embedded, photos):
+    with pytest.raises(PhotoError, match="is no photo: expected a path.*one flat list"):
+        embedded.prepare(photos)
 
 
 def test_restore_undoes_preprocessing():

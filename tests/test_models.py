@@ -1,8 +1,12 @@
 """Getting a network, and what comes with it."""
 
 import dataclasses
+import hashlib
+import io
 import json
+import re
 import shutil
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -150,6 +154,13 @@ def test_a_damaged_card_is_noticed(assets):
         load_model("embedded")
 
 
+@pytest.mark.parametrize("text", ["", "<!DOCTYPE html>", "{}", "[]", '"card"'])
+def test_a_card_that_is_something_else_is_noticed(assets, text):
+    assets[1].write_text(text)
+    with pytest.raises(ModelUnavailable, match="embedded.json is damaged"):
+        load_model("embedded")
+
+
 def test_weights_are_those_whose_hash_the_card_holds(assets, embedded):
     assert json.loads(assets[1].read_text())["class_names"] == list(embedded.class_names)
     other = load_model("embedded", device="cpu").network.state_dict()
@@ -170,13 +181,82 @@ def test_vgg16_without_a_network_points_to_the_embedded_model(monkeypatch, tmp_p
         load_model("vgg16")
 
 
-def test_vgg16_with_a_damaged_download_points_to_the_embedded_model(monkeypatch):
+def test_vgg16_with_a_damaged_download_points_to_the_embedded_model(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
     def damaged(weights):
         raise RuntimeError("invalid hash value")
 
     monkeypatch.setattr(models, "vgg16", damaged)
     with pytest.raises(ModelUnavailable, match=r'invalid hash.*load_model\("embedded"\)'):
         load_model("vgg16")
+
+
+def saved(thing, legacy=False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(thing, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+#: What may lie where torchvision keeps VGG-16's weights. It is read without a look at its hash.
+DAMAGED = {
+    "empty": b"",
+    "a page": b"<!DOCTYPE html>\n<html><body>Sign in to the network</body></html>",
+    "truncated": saved({"features.0.weight": torch.ones(64, 3, 3, 3)})[:-300],
+    "truncated, older format": saved({"features.0.weight": torch.ones(64, 3, 3, 3)}, True)[:-300],
+    "another network's": saved({"conv1.weight": torch.ones(64, 3, 7, 7)}),
+    "something else": saved([1, 2]),
+}
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """Where torchvision looks for weights fetched before, in a place that is the test's own."""
+
+    def never(*args, **options):
+        raise AssertionError("nothing must be fetched")
+
+    monkeypatch.setattr("torch.hub.urlopen", never)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
+    file.parent.mkdir(parents=True)
+    # its 138 million numbers would take a while to be drawn
+    monkeypatch.setattr(models, "vgg16", lambda weights: small_vgg16(weights))
+    return file
+
+
+def small_vgg16(weights):
+    with torch.device("meta"):
+        network = torchvision.models.vgg16(weights=None, init_weights=False)
+    network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True))
+    return network
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_file_of_vgg16_is_named_as_what_to_delete(kept, content):
+    kept.write_bytes(content)
+    with pytest.raises(
+        ModelUnavailable,
+        match=rf'{re.escape(str(kept))} is damaged.*Delete.*load_model\("embedded"',
+    ):
+        load_model("vgg16", device="cpu")
+    assert kept.read_bytes() == content  # left to the reader
+
+
+def test_an_intact_file_of_vgg16_is_not_called_damaged(kept, monkeypatch):
+    """Whatever goes wrong then has another cause, such as too little memory."""
+    kept.write_bytes(b"as it should be")
+    digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+    intact = kept.rename(kept.with_name(f"vgg16-{digest[:8]}.pth"))
+
+    def too_large(weights):
+        raise RuntimeError("not enough memory: you tried to allocate 553430188 bytes")
+
+    weights = SimpleNamespace(url=f"https://example.org/{intact.name}")
+    monkeypatch.setattr(models, "VGG16_Weights", SimpleNamespace(IMAGENET1K_V1=weights))
+    monkeypatch.setattr(models, "vgg16", too_large)
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        load_model("vgg16", device="cpu")
 
 
 def test_vgg16_comes_with_imagenets_classes_and_sizes(monkeypatch, full_vgg16):
@@ -212,6 +292,48 @@ def test_without_a_wish_the_first_accelerator_is_taken(monkeypatch, available, w
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available[0])
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available[1])
     assert choose_device().type == want
+
+
+@pytest.fixture
+def without_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+NO_DEVICES = ["cdua", "gpu", "cuda:99", "cpu:x", " cpu", "CPU", "0x"]
+
+
+@pytest.mark.parametrize("wish", NO_DEVICES)
+def test_a_device_that_is_none_is_refused_with_the_choices(monkeypatch, without_accelerator, wish):
+    with pytest.raises(
+        ModelError, match=f"^The device is '{wish}', which cannot be used here; choose one of cpu.$"
+    ):
+        load_model("embedded", device=wish)
+    monkeypatch.setenv("EXPLAIN_DEVICE", wish)
+    with pytest.raises(ModelError, match=f"^EXPLAIN_DEVICE is '{wish}'.*choose one of cpu.$"):
+        load_model("embedded")
+
+
+@pytest.mark.parametrize("wish", ["cuda", "mps"])
+def test_a_device_that_this_machine_lacks_is_refused(monkeypatch, wish):
+    if getattr(torch, wish).is_available():
+        pytest.skip(f"there is {wish} here")
+    monkeypatch.setenv("EXPLAIN_DEVICE", wish)
+    with pytest.raises(ModelError, match=f"EXPLAIN_DEVICE is '{wish}', which cannot be used here"):
+        choose_device()
+
+
+def test_the_choices_are_those_of_the_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ModelError, match="choose one of cuda, mps, cpu"):
+        choose_device("cdua")
+
+
+def test_the_device_is_looked_at_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(models, "vgg16", lambda weights: pytest.fail("fetched"))
+    with pytest.raises(ModelError, match="'cdua'"):
+        load_model("vgg16", device="cdua")
 
 
 def test_a_model_cannot_be_changed_by_accident(embedded):

@@ -2,13 +2,14 @@
 
 from functools import lru_cache
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import Deconvolution, Saliency
 from captum.attr import GuidedBackprop as CaptumGuided
 from torch import nn
 
-from helpers import METHODS, Deconvnet, GuidedBackprop, saliency
+from helpers import METHODS, Deconvnet, GuidedBackprop, check_classes, saliency
 
 from .networks import NETWORKS, for_captum, noise, replace_relus
 
@@ -151,14 +152,32 @@ def test_batch_equals_one_by_one(network, method):
 
 @pytest.mark.parametrize(
     "classes",
-    [2, [2, 2], (2, 2), torch.tensor(2), torch.tensor([2, 2], dtype=torch.int32)],
-    ids=str,
+    [
+        [2, 3],
+        (2, 3),
+        range(2, 4),
+        [torch.tensor(2), np.int16(3)],
+        torch.tensor([2, 3]),
+        torch.tensor([2, 3], dtype=torch.uint8),
+        torch.tensor([2, 3], dtype=torch.uint64),
+        np.array([2, 3], dtype=np.uint16),
+        np.array([2, 3], dtype=object),
+        np.array([3, 2])[::-1],
+    ],
+    ids=repr,
 )
-def test_a_class_may_be_a_number_a_list_or_a_tensor(network, classes):
+def test_classes_may_be_a_list_a_tensor_or_an_array(network, classes):
+    chosen = check_classes(classes, torch.zeros(2, 7))
+    assert chosen.dtype == torch.int64 and chosen.tolist() == [2, 3]
     x = noise(2, 32)
-    torch.testing.assert_close(
-        saliency(network, x, classes), saliency(network, x, torch.tensor([2, 2])), rtol=0, atol=0
-    )
+    want = torch.cat([saliency(network, x[i : i + 1], c) for i, c in enumerate((2, 3))])
+    assert want[0].abs().max() > 0 and not torch.allclose(want, saliency(network, x, [3, 2]))
+    torch.testing.assert_close(saliency(network, x, classes), want)
+
+
+@pytest.mark.parametrize("c", [2, np.int8(2), np.uint64(2), np.array(2), torch.tensor(2)], ids=repr)
+def test_one_class_counts_for_all_photos(network, c):
+    assert check_classes(c, torch.zeros(3, 7)).tolist() == [2, 2, 2]
 
 
 def test_none_is_the_top_class(network):
