@@ -1,9 +1,5 @@
 """Photos of every kind a reader may upload, and files that are none."""
 
-import io
-import struct
-import zlib
-
 import numpy as np
 import pytest
 import torch
@@ -12,15 +8,8 @@ from torchvision.models import VGG16_Weights
 
 from helpers import SAMPLES, PhotoError, Preprocess, load_photo, sample
 
-RAMP = np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42  # 16 bits: 0 to 64470
-COLOURS = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-ORIENTATION = 0x0112
-
-
-def encoded(picture, format="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
-    return buffer.getvalue()
+from .comparing import assert_close
+from .pictures import BAD, COLOURS, ORIENTATION, RAMP, encoded, header_only, transparent
 
 
 def pixels(source):
@@ -71,19 +60,6 @@ def test_exif_rotation_is_applied(code, turn, array):
     exif[ORIENTATION] = code
     upright = pixels(array)
     assert np.array_equal(pixels(encoded(Image.fromarray(array), exif=exif)), turn(upright))
-
-
-def transparent(mode):
-    """Left half opaque black, right half entirely transparent black."""
-    picture = Image.new("LA", (32, 32), (0, 255))
-    picture.paste((0, 0), (16, 0, 32, 32))
-    if mode != "P":
-        return picture.convert(mode)
-    palette = Image.new("P", (32, 32), 0)
-    palette.putpalette([0, 0, 0, 255, 0, 0])
-    palette.paste(1, (16, 0, 32, 32))
-    palette.info["transparency"] = 1
-    return palette
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "array"])
@@ -144,52 +120,6 @@ def test_load_photo_leaves_its_source_alone():
     assert np.array_equal(array, COLOURS) and np.array_equal(np.asarray(picture), COLOURS)
 
 
-def header_only(width, height):
-    """A PNG of a few bytes that claims any size."""
-
-    def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", size)
-        + chunk(b"IDAT", zlib.compress(bytes(100)))
-        + chunk(b"IEND", b"")
-    )
-
-
-BAD = {
-    "no picture": (b"hello", "could not be read as a picture"),
-    "nothing": (b"", "could not be read as a picture"),
-    "truncated JPEG": (encoded(Image.fromarray(COLOURS), "JPEG")[:-200], "Is it complete"),
-    "truncated PNG": (encoded(Image.fromarray(COLOURS))[:-200], "Is it complete"),
-    "truncated, opened elsewhere": (
-        Image.open(io.BytesIO(encoded(Image.fromarray(COLOURS))[:-200])),
-        "Is it complete",
-    ),
-    "one pixel": (encoded(Image.new("RGB", (1, 1))), "1x1 pixels; at least 16 a side"),
-    "a thin strip": (Image.new("RGB", (15, 500)), "15x500 pixels; at least 16"),
-    "a folder": (".", "could not be read"),
-    "a number": (7, "could not be read"),
-    "a missing file": ("no/such/file.jpg", "There is no file no/such/file.jpg"),
-    "array of one row": (np.zeros(100, np.uint8), r"shape \(100,\) is no picture"),
-    "array with two channels": (
-        np.zeros((32, 32, 2), np.uint8),
-        r"shape \(32, 32, 2\) is no picture",
-    ),
-    "channels first": (np.zeros((3, 32, 32), np.uint8), r"shape \(3, 32, 32\) is no picture"),
-    "empty array": (np.zeros((0, 32)), "holds no pixel"),
-    "floats to 255": (np.full((32, 32), 255.0), r"in \[0, 1\]; divide by 255"),
-    "negative floats": (np.full((32, 32), -0.1), r"in \[0, 1\]"),
-    "NaN": (np.full((32, 32), np.nan), r"in \[0, 1\]"),
-    "signed integers": (np.zeros((32, 32), np.int64), "array of int64"),
-    "truth values": (np.zeros((32, 32), bool), "array of bool"),
-}
-
-
 @pytest.mark.parametrize("source, message", BAD.values(), ids=BAD.keys())
 def test_what_is_no_photo_is_refused(source, message):
     with pytest.raises(PhotoError, match=message):
@@ -225,7 +155,7 @@ def test_preprocessing_for_vgg16_is_torchvisions(name):
     want = VGG16_Weights.IMAGENET1K_V1.transforms()(sample(name))
     got = Preprocess(256, 224)(sample(name))
     assert got.dtype == torch.float32
-    torch.testing.assert_close(got[0], want, rtol=0, atol=1e-6)
+    assert_close(got[0], want, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (301, 17), (64, 300)])
