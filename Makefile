@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test links runtime benchmark install train clean distclean address
+.PHONY: help book test links runtime benchmark mutants install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
 	@echo "make runtime              fetch ONNX Runtime and MathJax for the pages anew from npm"
 	@echo "make benchmark            time and memory beside other implementations (some minutes)"
+	@echo "make mutants MODULES=...  does a test notice each small change in these helpers? (an hour or more)"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
 	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
 	@echo "PYTHON=python3.12 make .. choose the Python that $(VENV) is made with"
@@ -74,6 +75,11 @@ runtime:
 benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
+
+# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of them if none is named.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
+	$(BIN)/python -m tests.mutants $(MODULES)
 
 # From nothing to the embedded weights: book/model.md shows and explains it. Each step goes on where
 # it was interrupted; on two CPU cores the whole takes hours, on a GPU minutes.

@@ -139,7 +139,7 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def load_model(name: str = "embedded", device: str | None = None) -> Model:
+def load_model(name: str = "embedded", device: str | None = None, assets: Path = ASSETS) -> Model:
     """Load a network with its class names and preprocessing.
 
     Parameters
@@ -149,6 +149,8 @@ def load_model(name: str = "embedded", device: str | None = None) -> Model:
         trained on ImageNet (528 MB, fetched once).
     device : str, optional
         "cpu", "cuda", "mps"; see :func:`choose_device`.
+    assets : Path, optional
+        Another folder with the embedded network's two files, :data:`WEIGHTS` and :data:`CARD`.
 
     Raises
     ------
@@ -160,14 +162,13 @@ def load_model(name: str = "embedded", device: str | None = None) -> Model:
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
     target = choose_device(device)
-    network, class_names, preprocess = _embedded() if name == "embedded" else _vgg16()
+    network, class_names, preprocess = _embedded(assets) if name == "embedded" else _vgg16()
     network = network.to(target).eval()
     return Model(name, network, class_names, preprocess, preprocess.crop, target)
 
 
-def _embedded(
-    weights: Path = WEIGHTS, card: Path = CARD
-) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
+def _embedded(assets: Path) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
+    weights, card = assets / WEIGHTS.name, assets / CARD.name
     try:
         facts, raw = json.loads(card.read_text()), weights.read_bytes()
         expected = facts["sha256"]

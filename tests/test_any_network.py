@@ -8,7 +8,6 @@ import torchvision
 from captum.attr import GuidedBackprop
 from torch import nn
 from torch.nn import functional as F
-from torch.testing import assert_close
 
 from helpers import (
     METHODS,
@@ -22,6 +21,7 @@ from helpers import (
     saliency_any,
 )
 
+from .comparing import assert_close, assert_each_differs
 from .networks import narrow, noise, randomise
 
 FAMILIES = {
@@ -117,28 +117,42 @@ def test_grad_cam_equals_autograd_at_the_layer(family):
 
 
 @methods
-def test_equals_the_explicit_networks(embedded, photos, method):
-    assert_close(
-        saliency_any(embedded.network, photos, None, method),
-        saliency(embedded.network, photos, None, method),
-        rtol=1e-4,
-        atol=1e-6,
-    )
+@pytest.mark.parametrize("classes", [None, [3, 5, 7]])
+def test_equals_the_explicit_networks(exact, method, classes):
+    network, x = exact
+    got = saliency_any(network, x, classes, method)
+    assert_each_differs(got)
+    assert_close(got, saliency(network, x, classes, method), rtol=1e-9, atol=1e-12)
 
 
-def test_guided_grad_cam_equals_the_one_pass(embedded, photos):
-    want = guided_gradcam(embedded.network, photos)
-    got = guided_gradcam_any(embedded.network, photos, embedded.network.features)
+@pytest.mark.parametrize("classes", [None, [3, 5, 7]])
+def test_guided_grad_cam_equals_the_one_pass(exact, classes):
+    network, x = exact
+    want = guided_gradcam(network, x, classes)
+    got = guided_gradcam_any(network, x, network.features, classes)
     for one, other in zip(got, want, strict=True):
-        assert_close(one, other, rtol=1e-4, atol=1e-5)
+        assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_guided_grad_cam_can_be_had_with_other_activations_too():
+    """Grad-CAM needs no rule; the guided factor refuses them unless told not to be strict."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Hardswish(), nn.Flatten(), nn.Linear(3600, 3)
+    )
+    network, x = randomise(network), noise(2, 32)
+    with pytest.raises(ModelError, match="but also Hardswish"):
+        guided_gradcam_any(network, x, network[0], 0)
+    got = guided_gradcam_any(network, x, network[0], [0, 2], strict=False)
+    assert_close(got.guided, saliency_any(network, x, [0, 2], "guided", strict=False))
+    assert_close(got.maps, got.cam[:, None] * got.guided)
 
 
 @pytest.mark.parametrize("layer", [-1, -2, 5])
 def test_grad_cam_equals_the_vgg_helper_at_any_layer(network, layer):
     x = noise(2, 48)
     want, got = (
-        grad_cam(network, x, [1, 2], layer),
-        grad_cam_any(network, x, network.features[layer], [1, 2]),
+        grad_cam(network, x, [4, 5], layer),
+        grad_cam_any(network, x, network.features[layer], [4, 5]),
     )
     assert_close(got.maps, want.maps)
     assert_close(got.weights, want.weights)
@@ -171,6 +185,27 @@ def channel_means(method, use, relu=None):
 def test_a_skip_branch_keeps_its_own_signal(method, at_plus_two, at_minus_two):
     """``-3 relu(f) + f``: the rule is for what came through the ReLU, -3; the branch's 1 is added behind it."""
     assert channel_means(method, lambda net, f: -3 * net.relu(f) + f) == [at_plus_two, at_minus_two]
+
+
+BRANCHES = {
+    "relu(f) + f": lambda net, f: net.relu(f) + f,
+    "f + relu(f)": lambda net, f: f + net.relu(f),
+}
+
+
+@pytest.mark.parametrize("use", BRANCHES.values(), ids=BRANCHES.keys())
+@pytest.mark.parametrize(
+    ("method", "up", "down"),
+    [
+        ("gradient", [2, 1], [-2, -1]),
+        ("deconvnet", [2, 2], [-1, -1]),
+        ("guided", [2, 1], [-1, -1]),
+    ],
+)
+def test_a_rule_leaves_the_signal_of_the_other_branch_alone(method, up, down, use):
+    """Here both get the very same tensor from above, and the rules work in place."""
+    assert channel_means(method, use) == up
+    assert channel_means(method, lambda net, f: -use(net, f)) == down
 
 
 def test_captum_clamps_the_sum_at_a_skip_branch():
@@ -218,15 +253,63 @@ def test_every_spelling_of_a_relu_is_seen(relu):
     assert channel_means("guided", lambda net, f: -relu(f)) == [0, 0]
 
 
-def test_relu6_passes_nothing_at_its_ceiling():
-    assert channel_means("guided", lambda net, f: F.relu6(4 * f)) == [0, 0]  # 8 is above 6
-    assert channel_means("guided", lambda net, f: F.relu6(2 * f)) == [2, 0]
+WITH_A_CEILING = {
+    "F.relu6": F.relu6, "nn.ReLU6 in place": nn.ReLU6(True), "nn.Hardtanh": nn.Hardtanh(0, 6),
+    "F.hardtanh_": lambda f: F.hardtanh_(f, 0, 6), "clamp": lambda f: f.clamp(0, 6),
+    "clamp_": lambda f: f.clamp_(0, 6),
+}  # fmt: skip
 
 
-def test_clamps_that_are_no_relu_are_left_alone():
-    assert channel_means("guided", lambda net, f: -3 * net.relu(f).clamp(min=-1))[0] == 0
+@pytest.mark.parametrize("relu", WITH_A_CEILING.values(), ids=WITH_A_CEILING.keys())
+def test_relu6_passes_nothing_at_its_ceiling(relu):
+    assert channel_means("guided", lambda net, f: relu(4 * f)) == [0, 0]  # 8 is above 6
+    assert channel_means("guided", lambda net, f: relu(3 * f)) == [0, 0]  # 6 is the ceiling itself
+    assert channel_means("guided", lambda net, f: relu(2 * f)) == [2, 0]
+    assert channel_means("gradient", lambda net, f: relu(0 * f)) == [0, 0]
+
+
+def test_a_relu_passes_nothing_at_zero():
+    assert channel_means("gradient", lambda net, f: net.relu(f - 2) + f) == [1, 1]
+
+
+NO_RELUS = {
+    "clamp at 0.000001": lambda f: f.clamp(min=1e-6).clamp(max=9), "clamp below": lambda f: f.clamp(max=0),
+    "threshold to 5": lambda f: F.threshold(f, 0, 5), "threshold at 1": lambda f: F.threshold(f, 1, 0),
+    "threshold at 1 to 1": lambda f: F.threshold(f, 1, 1), "hardtanh": F.hardtanh,
+    "hardtanh to 0": lambda f: F.hardtanh(f, -1, 0), "nn.Hardtanh in place": nn.Hardtanh(inplace=True),
+    "clamp_min at a tensor": lambda f: f.clamp(min=torch.zeros(())),
+    "whole numbers": lambda f: f + f.long().relu(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", NO_RELUS.values(), ids=NO_RELUS.keys())
+def test_clamps_and_thresholds_that_are_no_relu_are_left_alone(use):
     with pytest.raises(ModelError, match="called no ReLU"):
-        channel_means("guided", lambda net, f: f.clamp(min=1e-6).clamp(max=9))
+        channel_means("guided", lambda net, f: use(f))
+    # and beside a ReLU they keep their derivative
+    leaf = torch.full((1, 3, 32, 32), 2.0)
+    leaf[:, 1] = -2
+    use(leaf.requires_grad_() * 1).sum().backward()
+    want = leaf.grad[0, :2, 0, 0].tolist()
+    got = channel_means("guided", lambda net, f: use(f * 1) + 0 * net.relu(f))
+    assert got == want
+
+
+IN_PLACE = {
+    "nn.ReLU": (nn.ReLU(True), 9), "torch.relu_": (torch.relu_, 9), "x.relu_()": (torch.Tensor.relu_, 9),
+    "x.clamp_()": (lambda f: f.clamp_(0), 9), "nn.ReLU6": (nn.ReLU6(True), 6),
+    "F.hardtanh_": (lambda f: F.hardtanh_(f, 0, 6), 6), "nn.Threshold": (nn.Threshold(0, 0, True), 9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("relu", "nine"), IN_PLACE.values(), ids=IN_PLACE.keys())
+def test_a_relu_in_place_changes_its_input_and_others_do_not(relu, nine):
+    f = torch.tensor([9.0, -9.0])
+    with ReluRule("guided") as rule:
+        given = f.clone()
+        assert relu(given) is given and given.tolist() == [nine, 0]
+        F.relu(f), f.relu(), f.clamp(0), F.relu6(f), F.hardtanh(f, 0, 6), F.threshold(f, 0, 0)
+    assert f.tolist() == [9, -9] and rule.relus == 7
 
 
 def test_checkpointed_parts_are_refused():
@@ -315,9 +398,20 @@ def test_torchscript_is_refused(network):
 def test_compiled_networks_are_explained_as_they_were_compiled_parts_refused(network):
     x = noise(1, 32)
     assert_close(saliency_any(torch.compile(network), x, 0), saliency(network, x, 0))
-    network.features = torch.compile(network.features)
-    with pytest.raises(ModelError, match="features is compiled"):
+    network.classifier = torch.compile(network.classifier)
+    with pytest.raises(ModelError, match="classifier is compiled"):
         saliency_any(network, x, 0)
+
+
+def test_networks_compiled_where_they_are_are_refused(network):
+    """``module.compile()`` wraps nothing: only its calls go another way."""
+    network.features[3].compile()
+    with pytest.raises(ModelError, match=r"features\.3 is compiled.*as it was before"):
+        saliency_any(network, noise(1, 32), 0)
+    whole = narrow()
+    whole.compile()
+    with pytest.raises(ModelError, match="VGG16 is compiled"):
+        grad_cam_any(whole, noise(1, 32), whole.features, 0)
 
 
 def test_layers_that_give_no_maps_are_refused(network):
@@ -338,6 +432,13 @@ def test_unknown_methods_are_refused(network):
         saliency_any(network, noise(1, 32), 0, "smooth")
 
 
+def test_what_is_asked_for_by_default_is_the_guided_map_of_the_top_class(network):
+    x = noise(2, 48)
+    want = saliency(network, x, network(x).argmax(1), "guided")
+    assert_close(saliency_any(network, x), want)
+    assert_close(saliency(network, x), want, rtol=0, atol=0)
+
+
 def test_the_rule_ends_with_its_block(network):
     """Also when the network raises inside it."""
     rule = ReluRule("guided")
@@ -352,6 +453,7 @@ def test_the_rule_ends_with_its_block(network):
 def test_a_batch_is_explained_as_one_by_one(family):
     name, network, x, _ = family
     strict = name not in MIXED
+    assert_each_differs(saliency_any(network, x, [3, 5], "guided", strict))
     alone = torch.cat(
         [
             saliency_any(network, photo[None], c, "guided", strict)

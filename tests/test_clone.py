@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from .test_notebooks import NOTEBOOKS, ROOT, address, code_cells, source
+from .chapters import NOTEBOOKS, ROOT, address, code_cells, source
 
 LIST = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 

@@ -9,36 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageFile
+from PIL import ImageFile
 
-from helpers import METHODS, PhotoError, grad_cam, guided_gradcam, resize_maps, saliency, sample
+from helpers import (
+    METHODS,
+    PhotoError,
+    grad_cam,
+    guided_gradcam,
+    heat_map,
+    resize_maps,
+    saliency,
+    sample,
+)
 from helpers.interactive.explorer import CHOICES, COLOURS, SCALES, Explorer
 from helpers.interactive.stepper import describe, frame, headline
 
-from .test_images import BAD, encoded, header_only, transparent
-from .test_images import COLOURS as PIXELS
+from .comparing import assert_close
+from .pictures import REFUSED, TAKEN, header_only
 
 widgets = importlib.import_module("helpers.interactive.widgets")
 ROOT = Path(__file__).parents[1]
-REFUSED = {name: (data, words) for name, (data, words) in BAD.items() if isinstance(data, bytes)}
-REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "too many pixels; at most 50 million")
-REFUSED["31 MB"] = (bytes(31_000_000), "at most 30 MB")
-EXIF = Image.Exif()
-EXIF[0x0112] = 6
-FRAMES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
-TAKEN = {
-    "plain": (encoded(Image.fromarray(PIXELS)), ""),
-    "grey": (encoded(Image.fromarray(PIXELS[..., 0])), ""),
-    "CMYK": (encoded(Image.fromarray(PIXELS).convert("CMYK"), "JPEG"), "converted from CMYK"),
-    "16 bits": (
-        encoded(Image.fromarray(np.arange(32 * 48, dtype=np.uint16).reshape(32, 48) * 42)),
-        "16 bits",
-    ),
-    "palette with transparency": (encoded(transparent("P")), "laid on white"),
-    "rotated": (encoded(Image.fromarray(PIXELS), exif=EXIF), "turned upright"),
-    "animated": (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "first frame"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +62,10 @@ def test_maps_are_those_of_the_methods(embedded, asked, c):
     close = {"rtol": 1e-3, "atol": 1e-5}
     for layer in (30, 29, 16, -1):
         want = resize_maps(grad_cam(network, x, c, layer).maps, x.shape[-2:])[0]
-        torch.testing.assert_close(asked.map(c, "Grad-CAM", layer), want, **close)
+        assert_close(asked.map(c, "Grad-CAM", layer), want, **close)
     for name, rule in zip(("gradient", "Deconvnet", "guided backpropagation"), METHODS):
-        torch.testing.assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
-    torch.testing.assert_close(
-        asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close
-    )
+        assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
+    assert_close(asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close)
     assert asked.passes == 1
 
 
@@ -97,11 +85,42 @@ def test_pictures_lie_between_photo_and_map(asked, method, scale):
     assert full.min() >= 0 and full.max() <= 1
 
 
-def test_classes_are_found_by_a_part_of_their_name(embedded, asked):
+@pytest.mark.parametrize(
+    "scale, share", [("percentile", 99.5), ("largest", 100), ("min-max", None)]
+)
+def test_a_pictures_scale_is_what_its_words_say(asked, scale, share):
+    c, look = asked.top[0][0], {"scale": scale, "opacity": 1}
+    cam, signed = asked.map(c), asked.map(c, "gradient").permute(1, 2, 0)
+    if share:
+        limits = [np.percentile(m.abs().numpy(), share) for m in (cam, signed)]
+        cam, signed = (
+            (m.double().numpy() / limit).clip(-1, 1)
+            for m, limit in zip((cam, signed), limits, strict=True)
+        )
+        signed = signed / 2 + 0.5
+    else:
+        cam, signed = ((m - m.min()) / (m.max() - m.min()) for m in (cam, signed))
+    for colours in COLOURS:
+        want = heat_map(np.asarray(cam, dtype=float), colours)
+        got = asked.picture(c, colours=colours, **look)
+        # a value on the border of two of the table's 256 colours may take either
+        assert (np.abs(got - want).max(axis=2) < 0.02).mean() > 0.999
+        assert np.abs(got - want).mean() < 1e-3
+    got = asked.picture(c, "gradient", **look)
+    np.testing.assert_allclose(got, np.asarray(signed), atol=1e-6)
+    assert not np.allclose(got, 0.5)
+
+
+def test_classes_are_found_by_a_part_of_their_name_if_no_other_has_it(embedded, asked):
     assert asked.find(" Espresso ") == embedded.class_index("espresso")
-    for words in ("", "no such thing"):
+    assert asked.find("GYPTIAN c") == embedded.class_index("Egyptian cat")
+    assert sum("bee" in name for name in embedded.class_names) > 1
+    assert asked.find(" bee ") == embedded.class_index("bee")
+    for words in ("", " ", "no such thing"):
         with pytest.raises(KeyError, match="knows no class"):
             asked.find(words)
+    with pytest.raises(KeyError, match="knows no class 'cat'; did you mean Persian cat"):
+        asked.find(" cat ")
 
 
 def test_what_does_not_exist_is_refused(asked):

@@ -18,13 +18,17 @@ from helpers import (
     saliency,
     with_bfloat16_classifier,
 )
+from helpers.methods import TABLE
 
+from .comparing import assert_close, assert_each_differs
 from .networks import for_captum, noise, torchvision_vgg
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Setting .*backward hooks", "ignore:Input Tensor 0 did not already"
 )
 
+#: Of float64 values.
+EXACTLY = {"rtol": 1e-9, "atol": 1e-12}
 #: The last pooling, the ReLU before it, a convolution right before an in-place ReLU, the first of all.
 LAYERS = [-1, -2, -3, 16, 4, 0]
 
@@ -54,37 +58,27 @@ def test_grad_cam_equals_the_equations(network, layer):
     network = network.double()
     result = grad_cam(network, x, classes, layer)
     assert result.maps.max() > 0
-    torch.testing.assert_close(
-        result.maps, cam_by_loop(network, x, classes, layer), rtol=1e-9, atol=1e-12
-    )
-    torch.testing.assert_close(result.scores, network(x))
+    assert_close(result.maps, cam_by_loop(network, x, classes, layer), rtol=1e-9, atol=1e-12)
+    assert_close(result.scores, network(x))
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_grad_cam_of_the_embedded_model_equals_captum(embedded, photos, layer):
-    plain = for_captum(embedded.network)
-    want = LayerGradCam(plain, plain.features[layer]).attribute(
-        photos, [3, 4, 5], relu_attributions=True
-    )
-    torch.testing.assert_close(
-        grad_cam(embedded.network, photos, [3, 4, 5], layer).maps,
-        want[:, 0].detach(),
-        rtol=1e-3,
-        atol=1e-6,
-    )
+def test_grad_cam_of_the_embedded_model_equals_captum(exact, layer):
+    (network, x), classes = exact, [3, 4, 5]
+    plain = for_captum(network)
+    want = LayerGradCam(plain, plain.features[layer]).attribute(x, classes, relu_attributions=True)
+    assert_close(grad_cam(network, x, classes, layer).maps, want[:, 0].detach(), **EXACTLY)
 
 
 def test_grad_cam_of_the_full_vgg16_equals_captum(full_vgg16):
     x, plain = noise(1, 96), for_captum(full_vgg16)
     want = LayerGradCam(plain, plain.features[-1]).attribute(x, 7, relu_attributions=True)
-    torch.testing.assert_close(
-        grad_cam(full_vgg16, x, 7).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6
-    )
+    assert_close(grad_cam(full_vgg16, x, 7).maps, want[:, 0].detach(), rtol=1e-3, atol=1e-6)
 
 
 def test_grad_cam_knows_batch_normalisation_too():
     network, x = torchvision_vgg("vgg11_bn").double(), noise(2, 64, dtype=torch.float64)
-    torch.testing.assert_close(
+    assert_close(
         grad_cam(network, x, [0, 9]).maps,
         cam_by_loop(network, x, [0, 9], -1),
         rtol=1e-9,
@@ -106,10 +100,11 @@ def test_cam_from_gradient_on_numbers_one_can_check():
 
 @pytest.mark.parametrize("explain", [grad_cam, guided_gradcam])
 def test_batch_equals_one_by_one(network, explain):
-    x, classes = noise(3, 64), [0, 6, 3]
+    x, classes = noise(3, 64, 80), [4, 5, 3]  # classes that some place speaks for
     together = explain(network, x, classes)
+    assert_each_differs(together.maps)
     for i, c in enumerate(classes):
-        torch.testing.assert_close(
+        assert_close(
             explain(network, x[i : i + 1], c).maps[0], together.maps[i], rtol=1e-3, atol=1e-6
         )
 
@@ -121,9 +116,9 @@ def test_none_is_the_top_class_and_classes_come_in_any_form(network, explain):
     asked = explain(network, x)
     assert torch.equal(asked.classes, top) and asked.classes.dtype == torch.int64
     for form in (top, top.to(torch.int32), top.tolist(), tuple(top.tolist()), top.numpy()):
-        torch.testing.assert_close(explain(network, x, form).maps, asked.maps, rtol=0, atol=0)
+        assert_close(explain(network, x, form).maps, asked.maps, rtol=0, atol=0)
     for form in (4, torch.tensor(4), np.int64(4)):
-        torch.testing.assert_close(
+        assert_close(
             explain(network, x, form).maps, explain(network, x, [4, 4]).maps, rtol=0, atol=0
         )
 
@@ -137,38 +132,34 @@ def test_guided_grad_cam_equals_captum(network, size):
     )
     got = guided_gradcam(network, x, classes).maps
     assert want.abs().max() > 0
-    torch.testing.assert_close(got, want.detach(), rtol=1e-9, atol=1e-9 * want.abs().max().item())
+    assert_close(got, want.detach(), rtol=1e-9, atol=1e-9 * want.abs().max().item())
 
 
-def test_guided_grad_cam_is_the_product_of_its_parts(embedded, photos):
-    result = guided_gradcam(embedded.network, photos, [1, 2, 3])
-    cam, guided = (
-        grad_cam(embedded.network, photos, [1, 2, 3]),
-        saliency(embedded.network, photos, [1, 2, 3]),
-    )
-    torch.testing.assert_close(
-        result.cam, resize_maps(cam.maps, photos.shape[-2:]), rtol=1e-3, atol=1e-5
-    )
-    torch.testing.assert_close(result.guided, guided, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
-    torch.testing.assert_close(result.scores, cam.scores, rtol=1e-4, atol=1e-4)
+def test_guided_grad_cam_is_the_product_of_its_parts(exact):
+    (network, x), classes = exact, [1, 2, 3]
+    result, cam = guided_gradcam(network, x, classes), grad_cam(network, x, classes)
+    assert_close(result.cam, resize_maps(cam.maps, x.shape[-2:]), **EXACTLY)
+    assert_close(result.guided, saliency(network, x, classes), **EXACTLY)
+    assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
+    assert_close(result.scores, cam.scores, **EXACTLY)
 
 
 def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
-    x = noise(2, 50, 61)
-    for asked in ([6, 0, 3], torch.tensor([[6, 0, 3], [1, 1, 5]])):
+    x = noise(2, 50, 70)
+    for asked in ([4, 5, 3], torch.tensor([[4, 5, 3], [3, 3, 5]])):
         got = guided_gradcam_each(network, x, asked)
         assert (
-            got.maps.shape == (2, 3, 3, 50, 61)
-            and got.cam.shape == (2, 3, 50, 61)
-            and got.classes.shape == (2, 3)
+            got.maps.shape == (2, 3, 3, 50, 70)
+            and got.cam.shape == (2, 3, 50, 70)
+            and got.classes.tolist() == torch.as_tensor(asked).expand(2, 3).tolist()
         )
+        assert_each_differs(got.cam.transpose(0, 1)), assert_each_differs(got.cam)
         for k in range(3):
             want = guided_gradcam(network, x, got.classes[:, k])
-            torch.testing.assert_close(got.maps[:, k], want.maps)
-            torch.testing.assert_close(got.cam[:, k], want.cam)
-            torch.testing.assert_close(got.guided[:, k], want.guided)
-    torch.testing.assert_close(got.scores, want.scores)
+            assert_close(got.maps[:, k], want.maps)
+            assert_close(got.cam[:, k], want.cam)
+            assert_close(got.guided[:, k], want.guided)
+    assert_close(got.scores, want.scores)
 
 
 @pytest.mark.parametrize(
@@ -192,31 +183,19 @@ def test_a_walk_made_before_serves_as_well(network):
     """And follows its network: weights are shared, not copied."""
     walk, x = GuidedBackprop(network), noise(2, 48)
     for _ in range(2):
-        torch.testing.assert_close(
-            guided_gradcam(walk, x).maps, guided_gradcam(network, x).maps, rtol=0, atol=0
-        )
+        assert_close(guided_gradcam(walk, x).maps, guided_gradcam(network, x).maps, rtol=0, atol=0)
         torch.nn.init.constant_(network.classifier[0].weight, 0.01)
 
 
-def test_all_maps_are_each_methods_own(embedded, photos):
-    maps, classes = all_maps(embedded.network, photos, [3, 2, 1]), [3, 2, 1]
-    torch.testing.assert_close(
-        maps["Guided Grad-CAM"], guided_gradcam(embedded.network, photos, classes).maps
-    )
-    torch.testing.assert_close(
-        maps["Grad-CAM"],
-        resize_maps(grad_cam(embedded.network, photos, classes).maps, photos.shape[-2:]),
-        rtol=1e-3,
-        atol=1e-5,
-    )
-    for name, method in {
-        "gradient": "gradient",
-        "Deconvnet": "deconvnet",
-        "guided backpropagation": "guided",
-    }.items():
-        torch.testing.assert_close(
-            maps[name], saliency(embedded.network, photos, classes, method), rtol=1e-4, atol=1e-6
-        )
+def test_all_maps_are_each_methods_own_in_the_order_of_the_table(exact):
+    (network, x), classes = exact, [3, 2, 1]
+    maps = all_maps(network, x, classes)
+    assert list(maps) == [row.title for row in TABLE]
+    for row in TABLE[:3]:
+        assert_close(maps[row.title], saliency(network, x, classes, row.key), **EXACTLY)
+    cam = resize_maps(grad_cam(network, x, classes).maps, x.shape[-2:])
+    assert_close(maps["Grad-CAM"], cam, **EXACTLY)
+    assert_close(maps["Guided Grad-CAM"], guided_gradcam(network, x, classes).maps, **EXACTLY)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (100, 57), (5, 3), (1, 1)])
@@ -239,9 +218,7 @@ def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
     weights = (network.classifier[0].weight[0][:, None, None] * (maps[0] > 0)).mean((1, 2)) / maps[
         0, 0
     ].numel()
-    torch.testing.assert_close(
-        result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach()
-    )
+    assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())
 
 
 def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions(network):

@@ -15,8 +15,7 @@ from helpers import SAMPLES, overlay, sample, scaling
 from helpers.interactive.export import OUTPUTS, Explanation
 from helpers.methods import RULES, TABLE
 
-from .test_explorer import REFUSED, TAKEN
-from .test_images import encoded
+from .pictures import REFUSED, TAKEN, encoded
 
 STATIC = Path(__file__).parents[1] / "book" / "static" / "live"
 

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from helpers import all_maps, grad_cam, resize_maps, saliency
-from helpers.metrics import (
+from helpers import (
     blurred,
     centre_gaussian,
     edge_strength,
@@ -21,6 +21,7 @@ from helpers.metrics import (
     ssim,
 )
 
+from .comparing import assert_close
 from .networks import noise
 
 
@@ -77,6 +78,22 @@ def test_centre_gaussian_is_symmetric_and_highest_in_the_middle():
     assert values[4, 6 + 1] > values[4 + 1, 6]  # wider than high, like the photo
 
 
+def test_centre_gaussians_standard_deviation_is_its_share_of_each_side():
+    one_away = math.exp(-1 / 2)
+    high = centre_gaussian(10, 1)[:, 0]  # middles of the pixels at 0.05, 0.15, 0.25 ... off centre
+    wide = centre_gaussian(1, 30, spread=0.05)[0]
+    assert high[7].item() == pytest.approx(one_away) and high[2].item() == pytest.approx(one_away)
+    assert wide[16].item() == pytest.approx(one_away) and wide[13].item() == pytest.approx(one_away)
+    both = centre_gaussian(10, 30, spread=0.05)
+    assert both[5, 16].item() == pytest.approx(math.exp(-1))
+
+
+@pytest.mark.parametrize("sides", [(0, 4, 0.25), (4, 0, 0.25), (4, 4, 0)])
+def test_a_gaussian_without_extent_is_refused(sides):
+    with pytest.raises(ValueError, match="must be positive"):
+        centre_gaussian(*sides)
+
+
 def test_edges_are_strong_at_an_edge_and_nowhere_else():
     photo = np.zeros((16, 16, 3))
     photo[:, 8:] = 1
@@ -90,34 +107,52 @@ def test_edges_are_strong_at_an_edge_and_nowhere_else():
         edge_strength(photo.transpose(2, 0, 1))
 
 
-def test_blurring_keeps_the_mean_and_loses_the_detail():
-    x = noise(2, 64)
-    soft = blurred(x)
-    assert soft.shape == x.shape and soft.var() < 0.1 * x.var()
-    torch.testing.assert_close(blurred(torch.ones(1, 3, 40, 64)), torch.ones(1, 3, 40, 64))
+@pytest.mark.parametrize("spread", [None, 1 / 10])
+def test_blurring_is_scipys_gaussian_of_a_share_of_the_shorter_side(spread):
+    x = noise(2, 96, 64, dtype=torch.float64)
+    soft = blurred(x) if spread is None else blurred(x, spread)
+    sigma = 64 * (spread or 1 / 16)
+    # "mirror" is PyTorch's "reflect"; the kernel reaches two standard deviations, rounded
+    want = gaussian_filter(x.numpy(), sigma, mode="mirror", truncate=2, axes=(2, 3))
+    assert_close(soft, torch.from_numpy(want), rtol=1e-6, atol=1e-7)
+    assert soft.var() < 0.1 * x.var()
+
+
+def test_blurring_keeps_what_has_no_detail():
+    flat = torch.ones(1, 3, 40, 64)
+    assert_close(blurred(flat), flat)
 
 
 class Brightness(nn.Module):
-    """Two classes; the first one's score is the sum of all pixels."""
+    """Two classes; the first one's score is the sum of all pixels, small enough for a soft answer."""
 
     def forward(self, x):
-        total = x.sum(dim=(1, 2, 3))
+        total = x.sum(dim=(1, 2, 3)) / 100
         return torch.stack([total, torch.zeros_like(total)], dim=1)
 
 
-def test_replacement_equals_a_loop_over_the_pixels():
-    start, end, values = (
-        noise(1, 32),
-        noise(1, 32).flip(0, 3),
-        noise(1, 32)[0, 0].round(decimals=3) + torch.arange(1024).reshape(32, 32),
-    )
+@pytest.mark.parametrize("class_index", [0, 1])
+def test_replacement_equals_a_loop_over_the_pixels(class_index):
+    start, end = noise(1, 32), noise(1, 32, seed=1)
+    values = noise(1, 32, seed=2)[0]  # signed and in colour: the largest absolute value counts
     network = Brightness()
-    curve = replacement_curve(network, start, end, values, 0, steps=4)
-    photo, want = start.clone(), [network(start).softmax(1)[0, 0]]
-    for place in values.flatten().argsort(descending=True).split(256):
+    curve = replacement_curve(network, start, end, values, class_index, steps=4)
+    photo, want = start.clone(), [network(start).softmax(1)[0, class_index]]
+    for place in values.abs().amax(0).flatten().argsort(descending=True).split(256):
         photo.flatten(2)[..., place] = end.flatten(2)[..., place]
-        want.append(network(photo).softmax(1)[0, 0])
-    torch.testing.assert_close(curve, torch.stack(want))
+        want.append(network(photo).softmax(1)[0, class_index])
+    assert_close(curve, torch.stack(want))
+    assert len(curve.unique()) == 5 and 0.1 < curve.min() < curve.max() < 0.9
+
+
+def test_equally_strong_pixels_are_replaced_in_an_order_that_is_none_and_always_the_same():
+    start, end = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
+    end[..., :16, :] = end[..., :16] = -1  # row by row, or column by column, darker first
+    end -= end.mean()
+    zero, network = torch.zeros(32, 32), Brightness()
+    curve = replacement_curve(network, start, end, zero, 0, steps=8)
+    assert (curve - 0.5).abs().max() < 0.2 and curve[1:-1].std() > 0
+    assert torch.equal(curve, replacement_curve(network, start, end, zero + 1, 0, steps=8))
 
 
 def test_replacement_begins_and_ends_with_the_photos(network):
@@ -125,7 +160,7 @@ def test_replacement_begins_and_ends_with_the_photos(network):
     soft = blurred(x)
     curve = replacement_curve(network, x, soft, torch.zeros(64, 64), 2, steps=3)
     both = network.eval()(torch.cat([x, soft])).softmax(1)[:, 2]
-    torch.testing.assert_close(curve[[0, -1]], both.detach(), rtol=1e-4, atol=1e-6)
+    assert_close(curve[[0, -1]], both.detach(), rtol=1e-4, atol=1e-6)
     assert curve.shape == (4,) and not curve.requires_grad and network.train(training)
 
 
@@ -135,26 +170,3 @@ def test_replacement_refuses_what_does_not_fit(n, side, steps):
         replacement_curve(
             Brightness(), noise(n, 32), noise(n, 32), torch.ones(side, side), 0, steps
         )
-
-
-def test_all_maps_are_the_methods_own(network):
-    x = noise(2, 64)
-    maps = all_maps(network, x, [1, 3])
-    assert list(maps) == [
-        "gradient",
-        "Deconvnet",
-        "guided backpropagation",
-        "Grad-CAM",
-        "Guided Grad-CAM",
-    ]
-    for name, method in zip(list(maps)[:3], ("gradient", "deconvnet", "guided")):
-        torch.testing.assert_close(maps[name], saliency(network, x, [1, 3], method))
-    torch.testing.assert_close(
-        maps["Grad-CAM"],
-        resize_maps(grad_cam(network, x, [1, 3]).maps, (64, 64)),
-        rtol=1e-3,
-        atol=1e-6,
-    )
-    torch.testing.assert_close(
-        maps["Guided Grad-CAM"], maps["Grad-CAM"][:, None] * maps["guided backpropagation"]
-    )

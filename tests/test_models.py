@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import json
 import re
 import shutil
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from helpers import (
     sample,
 )
 
+from .comparing import assert_close
 from .networks import noise, randomise, torchvision_vgg
 
 
@@ -118,54 +118,55 @@ def test_unknown_models_are_refused(name):
 
 
 @pytest.fixture
-def assets(tmp_path, monkeypatch):
-    """A copy of the embedded model's files which `load_model` reads instead."""
-    copy = shutil.copytree(models.ASSETS, tmp_path / "assets")
-    weights, card = copy / models.WEIGHTS.name, copy / models.CARD.name
-    monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
-    return weights, card
+def assets(tmp_path):
+    """A copy of the embedded model's files."""
+    return shutil.copytree(models.ASSETS, tmp_path / "assets")
 
 
 def test_one_changed_byte_of_the_weights_is_noticed(assets):
-    raw = bytearray(assets[0].read_bytes())
+    file = assets / models.WEIGHTS.name
+    raw = bytearray(file.read_bytes())
     raw[-1] ^= 1
-    assets[0].write_bytes(raw)
+    file.write_bytes(raw)
     with pytest.raises(
         ModelUnavailable,
         match="embedded.safetensors is damaged.*SHA-256.*install the package again",
     ):
-        load_model("embedded")
+        load_model("embedded", assets=assets)
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["weights", "card"])
-def test_a_missing_file_is_named(assets, which):
-    assets[which].unlink()
-    with pytest.raises(
-        ModelUnavailable, match=f"{assets[which].name} is missing; install the package again"
-    ):
-        load_model("embedded")
+@pytest.mark.parametrize("name", [models.WEIGHTS.name, models.CARD.name])
+def test_a_missing_file_is_named(assets, name):
+    (assets / name).unlink()
+    with pytest.raises(ModelUnavailable, match=f"{name} is missing; install the package again"):
+        load_model("embedded", assets=assets)
 
 
 def test_a_damaged_card_is_noticed(assets):
-    assets[1].write_text(assets[1].read_text()[:-40])
+    card = assets / models.CARD.name
+    card.write_text(card.read_text()[:-40])
     with pytest.raises(
         ModelUnavailable, match="embedded.json is damaged.*install the package again"
     ):
-        load_model("embedded")
+        load_model("embedded", assets=assets)
 
 
 @pytest.mark.parametrize("text", ["", "<!DOCTYPE html>", "{}", "[]", '"card"'])
 def test_a_card_that_is_something_else_is_noticed(assets, text):
-    assets[1].write_text(text)
+    (assets / models.CARD.name).write_text(text)
     with pytest.raises(ModelUnavailable, match="embedded.json is damaged"):
-        load_model("embedded")
+        load_model("embedded", assets=assets)
 
 
-def test_weights_are_those_whose_hash_the_card_holds(assets, embedded):
-    assert json.loads(assets[1].read_text())["class_names"] == list(embedded.class_names)
-    other = load_model("embedded", device="cpu").network.state_dict()
+def test_the_files_of_another_folder_are_read_as_those_of_the_package(assets, embedded):
+    card = assets / models.CARD.name
+    card.write_text(card.read_text().replace("espresso", "expresso"))
+    other = load_model("embedded", device="cpu", assets=assets)
+    changed = set(other.class_names) - set(embedded.class_names)
+    assert changed == {"expresso"}
+    state = other.network.state_dict()
     assert all(
-        torch.equal(value, other[key]) for key, value in embedded.network.state_dict().items()
+        torch.equal(value, state[key]) for key, value in embedded.network.state_dict().items()
     )
 
 
@@ -355,7 +356,7 @@ def test_folded_batch_normalisation_gives_the_same_scores(make):
     before = {key: value.clone() for key, value in network.state_dict().items()}
     folded = fold_batch_norm(network.train())
     assert not any(isinstance(m, nn.BatchNorm2d) or m.training for m in folded.modules())
-    torch.testing.assert_close(folded(x), want, rtol=1e-9, atol=1e-9)
+    assert_close(folded(x), want, rtol=1e-9, atol=1e-9)
     assert network.training and all(
         torch.equal(value, before[key]) for key, value in network.state_dict().items()
     )
@@ -366,4 +367,4 @@ def test_our_layout_at_full_width_takes_torchvisions_weights(full_vgg16):
         ours = VGG16(1000, widths=(64, 128, 256, 512, 512), hidden=4096, pooled=7)
     ours.load_state_dict(full_vgg16.state_dict(), assign=True)
     x = noise(1, 32)
-    torch.testing.assert_close(ours.eval()(x), full_vgg16(x), rtol=0, atol=0)
+    assert_close(ours.eval()(x), full_vgg16(x), rtol=0, atol=0)

@@ -20,6 +20,7 @@ from helpers import (
     saliency_any,
 )
 
+from .comparing import assert_close
 from .networks import noise
 
 EXPLAIN = {
@@ -111,7 +112,7 @@ def test_the_network_stays_as_it_was_when_it_is_refused(mixed):
 def test_a_network_in_training_mode_is_explained_as_in_eval_mode(network, explain):
     x = noise(2, 64)
     want = explain(network, x, [3, 5])
-    torch.testing.assert_close(explain(network.train(), x, [3, 5]), want, rtol=0, atol=0)
+    assert_close(explain(network.train(), x, [3, 5]), want, rtol=0, atol=0)
 
 
 class GradientsOfWeights(TorchDispatchMode):
@@ -173,7 +174,7 @@ def test_the_callers_grad_mode_neither_matters_nor_changes(network, explain, mod
         before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         got = explain(network, x.clone(), [3, 5])
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
-        torch.testing.assert_close(got, want, rtol=0, atol=0)
+        assert_close(got, want, rtol=0, atol=0)
     assert torch.is_grad_enabled()
 
 
@@ -181,6 +182,4 @@ def test_the_callers_grad_mode_neither_matters_nor_changes(network, explain, mod
 def test_frozen_networks_can_be_explained(network, explain):
     x = noise(2, 64)
     want = explain(network, x, [3, 5])
-    torch.testing.assert_close(
-        explain(network.requires_grad_(False), x, [3, 5]), want, rtol=0, atol=0
-    )
+    assert_close(explain(network.requires_grad_(False), x, [3, 5]), want, rtol=0, atol=0)

@@ -2,12 +2,11 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+from .chapters import NOTEBOOKS, ROOT, address, code_cells, source
+
 SECTIONS = [
     "What you will build",
     "What you need to know",
@@ -23,19 +22,6 @@ WIDGET_TAGS = {"skip-execution", "nbval-skip"}
 # a misspelt tag would be ignored in silence, by nbval and by the book alike
 KNOWN_TAGS = {"remove-cell", "hide-cell", "hide-input", "nbval-ignore-output", *WIDGET_TAGS}
 MACHINE_PATH = re.compile(r"/(?:home|root|Users|tmp|work)/")
-
-
-def address() -> str:
-    """The one place where the repository's address stands."""
-    return re.search(r'^Repository = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-
-
-def source(cell) -> str:
-    return "".join(cell["source"])
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.sanity import cascade, independent, randomise, weighted_layers
+from helpers import cascade, independent, randomise, weighted_layers
 
 
 @pytest.fixture
@@ -49,10 +49,30 @@ def test_same_seed_same_numbers_alone_or_together(network):
     assert not torch.equal(alone[2].weight, randomise(network, ["2"], seed=1)[2].weight)
 
 
+def test_layers_of_one_shape_get_numbers_of_their_own():
+    twins = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    drawn = [
+        layer.weight
+        for seed in range(3)
+        for layer in randomise(twins, weighted_layers(twins), seed)
+    ]
+    assert len(drawn) == 6 and not any(map(torch.equal, drawn, drawn[1:]))
+    assert len({weight.sum().item() for weight in drawn}) == 6
+
+
+@pytest.mark.parametrize("walk", [cascade, independent])
+def test_each_way_takes_its_seed(network, walk):
+    for (name, one), (_, other) in zip(walk(network, 1), walk(network, 2), strict=True):
+        assert not torch.equal(one.get_submodule(name).weight, other.get_submodule(name).weight)
+        again = randomise(network, [name], 1).get_submodule(name).weight
+        assert torch.equal(one.get_submodule(name).weight, again)
+
+
 def test_variance_is_he(network):
-    weight = randomise(network, ["4"])[4].weight
-    assert weight.var().item() == pytest.approx(2 / 64, rel=0.05) and weight.requires_grad
-    assert not randomise(network, ["4"])[4].bias.any()
+    drawn = randomise(network, ["4", "2"])
+    assert drawn[4].weight.var().item() == pytest.approx(2 / 64, rel=0.05)
+    assert drawn[2].weight.var().item() == pytest.approx(2 / 36, rel=0.1)
+    assert drawn[4].weight.requires_grad and network[4].bias.any() and not drawn[4].bias.any()
 
 
 def test_unknown_layers_are_named(network):

@@ -16,6 +16,7 @@ from helpers.interactive.stepper import (
     walk,
 )
 
+from .comparing import assert_close
 from .networks import narrow, noise
 
 X = noise(1, 64)
@@ -40,7 +41,7 @@ def test_on_the_way_up_stand_the_networks_own_activations_strongest_first():
             x = NETWORK.features[step - 1](x.clone())
         shot = frame(WAY, step, channels=3)
         assert shot.shape == x.shape[1:] and not shot.down and shot.signal is None
-        torch.testing.assert_close(shot.activation, x[0, list(shot.channels)])
+        assert_close(shot.activation, x[0, list(shot.channels)])
         amounts = x[0].abs().flatten(1).amax(1)
         assert [amounts[k].item() for k in shot.channels] == sorted(amounts.tolist(), reverse=True)[
             :3
@@ -50,8 +51,8 @@ def test_on_the_way_up_stand_the_networks_own_activations_strongest_first():
 @rules
 def test_the_last_step_is_the_methods_picture(rule):
     c = 3
-    torch.testing.assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
-    torch.testing.assert_close(
+    assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
+    assert_close(
         frame(WAY, 62, rule).picture, METHODS[rule](NETWORK).from_features(X, "strongest")[0]
     )
 
@@ -67,7 +68,7 @@ def test_under_the_gradients_rule_every_signal_is_autograds():
     score = network.classifier(network.avgpool(tensors[-1]).flatten(1))[0, 2]
     for level, gradient in enumerate(torch.autograd.grad(score, tensors[:-1])):
         shot = frame(way, 62 - level, "gradient", 2)
-        torch.testing.assert_close(shot.signal, gradient[0, list(shot.channels)])
+        assert_close(shot.signal, gradient[0, list(shot.channels)])
 
 
 @rules
@@ -81,7 +82,7 @@ def test_each_step_down_is_one_layers_step_of_the_one_before(rule):
             want = WAY.net.steps[shot.layer].down(
                 before, WAY.trace.memory[shot.layer], METHODS[rule].relu_down
             )
-            torch.testing.assert_close(signal, want)
+            assert_close(signal, want)
         before = signal
 
 
@@ -89,7 +90,7 @@ def test_on_the_way_up_the_picture_is_the_strongest_units():
     level = 12
     activation = WAY.activations[level]
     start = torch.where(activation == activation.max(), activation, 0)
-    torch.testing.assert_close(
+    assert_close(
         frame(WAY, level, "deconvnet").picture, Deconvnet(NETWORK).down(WAY.trace, start, level)[0]
     )
 

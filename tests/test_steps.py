@@ -7,6 +7,7 @@ from torch import nn
 from helpers import Deconvnet, strongest_unit
 from helpers.deconvnet import AveragePooling, Convolution, Pooling, Rectifier, step_for
 
+from .comparing import assert_close
 from .networks import noise
 
 
@@ -58,11 +59,11 @@ def test_no_bias_on_the_way_down(network):
 def test_unpooling_puts_each_value_back_where_the_maximum_was(pool, size):
     step, x = Pooling(pool), torch.rand(2, 3, *size) + 0.1
     pooled, memory = step.up(x)
-    torch.testing.assert_close(pooled, pool(x), rtol=0, atol=0)
+    assert_close(pooled, pool(x), rtol=0, atol=0)
     back = step.down(pooled, memory, None)
     assert back.shape == x.shape
     assert torch.equal(back[back != 0], x[back != 0])  # every value stands where it came from
-    torch.testing.assert_close(pool(back), pooled, rtol=0, atol=0)  # and is its window's maximum
+    assert_close(pool(back), pooled, rtol=0, atol=0)  # and is its window's maximum
     assert (back != 0).sum() == pooled.numel()
 
 
@@ -103,7 +104,7 @@ def test_every_linear_step_goes_down_by_its_exact_adjoint(layer, shape):
         y = torch.randn_like(up)
         down = step.down(y, memory, None)
     assert down.shape == x.shape
-    torch.testing.assert_close((linear * y).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
+    assert_close((linear * y).sum(), (x * down).sum(), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("pooled", [1, 2, 3, 7])
@@ -111,14 +112,14 @@ def test_every_linear_step_goes_down_by_its_exact_adjoint(layer, shape):
 def test_averaging_windows_are_those_of_torch(size, pooled):
     x = torch.randn(1, 1, size, 1, dtype=torch.float64)
     matrix = AveragePooling.windows(size, pooled, x)
-    torch.testing.assert_close(matrix @ x[0, 0], nn.AdaptiveAvgPool2d((pooled, 1))(x)[0, 0])
+    assert_close(matrix @ x[0, 0], nn.AdaptiveAvgPool2d((pooled, 1))(x)[0, 0])
 
 
 def test_strongest_unit_keeps_one_activation_a_photo():
     maps = torch.rand(4, 3, 5, 6)
     kept = strongest_unit(maps)
     assert (kept != 0).flatten(1).sum(1).tolist() == [1] * 4
-    torch.testing.assert_close(kept.amax((1, 2, 3)), maps.amax((1, 2, 3)), rtol=0, atol=0)
+    assert_close(kept.amax((1, 2, 3)), maps.amax((1, 2, 3)), rtol=0, atol=0)
     assert torch.equal(kept[kept != 0], maps[kept != 0])
 
 
@@ -132,7 +133,7 @@ def test_silent_units_are_skipped_without_a_difference(dtype, signals):
     for sent in (signal, torch.zeros_like(signal)):
         got = step.down(sent, None, None)
         assert got.dtype == dtype
-        torch.testing.assert_close(
+        assert_close(
             got.double(),
             sent.double() @ weight.double(),
             rtol=1e-2,
@@ -166,4 +167,4 @@ def test_only_a_relu_behind_a_convolution_works_in_place():
         False,
         False,
     ]
-    torch.testing.assert_close(net.up(x).feature_maps, maps)
+    assert_close(net.up(x).feature_maps, maps)

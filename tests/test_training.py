@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import VGG16, models
+from helpers import VGG16, Preprocess, load_model
 from training import data, export, teacher, train
 
 WNIDS = [f"n{i:08d}" for i in range(6)]
@@ -159,7 +159,7 @@ def test_augmentation_is_finite_and_follows_its_seed(size):
 def test_training_sees_photos_as_the_helpers_prepare_them(embedded):
     photo = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     x = train.normalise(torch.from_numpy(photo).permute(2, 0, 1)[None])
-    torch.testing.assert_close(x, models.Preprocess(128, 128)(photo), rtol=0, atol=1e-6)
+    torch.testing.assert_close(x, Preprocess(128, 128)(photo), rtol=0, atol=1e-6)
 
 
 def test_evaluation_counts_hits():
@@ -275,8 +275,7 @@ def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypat
     assert facts["epochs"] == 2 and facts["recipe"]["schedule"] == "32x2"
     assert len((card.parent / "training.jsonl").read_text().splitlines()) == 2
 
-    monkeypatch.setattr(models._embedded, "__defaults__", (weights, card))
-    model = models.load_model("embedded", device="cpu")
+    model = load_model("embedded", device="cpu", assets=card.parent)
     assert model.class_names == tuple(NAMES) and model.input_size == 48
     trained = VGG16(6, WIDTHS, batch_norm=True).eval()
     trained.load_state_dict(

@@ -11,6 +11,7 @@ from torch import nn
 
 from helpers import METHODS, Deconvnet, GuidedBackprop, check_classes, saliency
 
+from .comparing import assert_close
 from .networks import NETWORKS, for_captum, noise, replace_relus
 
 ORACLES = {
@@ -62,12 +63,10 @@ def test_each_walk_equals_captum_in_float64(name, size):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_embedded_model_equals_captum(embedded, photos, method):
-    classes = [5, 40, 107]
+def test_embedded_model_equals_captum(exact, method):
+    (network, x), classes = exact, [5, 40, 107]
     assert_same(
-        saliency(embedded.network, photos, classes, method),
-        captum_map(embedded.network, photos, classes, method),
-        1e-4,
+        saliency(network, x, classes, method), captum_map(network, x, classes, method), 1e-9
     )
 
 
@@ -83,15 +82,11 @@ def test_full_vgg16_equals_captum(full_vgg16):
         network.float()
 
 
-def test_gradient_walk_equals_autograd(embedded, photos):
-    network, x = embedded.network.double(), photos.double().requires_grad_()
-    try:
-        scores = network(x)
-        (want,) = torch.autograd.grad(scores[:, 3].sum(), x)
-        got = saliency(network, x.detach(), 3, "gradient")
-    finally:
-        network.float()
-    assert_same(got, want, 1e-9)
+def test_gradient_walk_equals_autograd(exact):
+    network, x = exact
+    leaf = x.clone().requires_grad_()
+    (want,) = torch.autograd.grad(network(leaf)[:, 3].sum(), leaf)
+    assert_same(saliency(network, x, 3, "gradient"), want, 1e-9)
 
 
 class Rule(nn.Module):
@@ -138,8 +133,8 @@ def test_walk_from_features_equals_autograd_with_the_same_rule(network, method, 
 def test_trace_holds_the_networks_own_scores_and_feature_maps(network):
     x = noise(3, 40, 65)
     trace = Deconvnet(network).up(x)
-    torch.testing.assert_close(trace.scores, network(x))
-    torch.testing.assert_close(trace.feature_maps, network.features(x))
+    assert_close(trace.scores, network(x))
+    assert_close(trace.feature_maps, network.features(x))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -172,7 +167,7 @@ def test_classes_may_be_a_list_a_tensor_or_an_array(network, classes):
     x = noise(2, 32)
     want = torch.cat([saliency(network, x[i : i + 1], c) for i, c in enumerate((2, 3))])
     assert want[0].abs().max() > 0 and not torch.allclose(want, saliency(network, x, [3, 2]))
-    torch.testing.assert_close(saliency(network, x, classes), want)
+    assert_close(saliency(network, x, classes), want)
 
 
 @pytest.mark.parametrize("c", [2, np.int8(2), np.uint64(2), np.array(2), torch.tensor(2)], ids=repr)
@@ -182,9 +177,7 @@ def test_one_class_counts_for_all_photos(network, c):
 
 def test_none_is_the_top_class(network):
     x = noise(4, 40)
-    torch.testing.assert_close(
-        saliency(network, x), saliency(network, x, network(x).argmax(1)), rtol=0, atol=0
-    )
+    assert_close(saliency(network, x), saliency(network, x, network(x).argmax(1)), rtol=0, atol=0)
 
 
 def test_a_walk_may_stop_on_the_way(network):
@@ -193,7 +186,7 @@ def test_a_walk_may_stop_on_the_way(network):
     signal = torch.ones_like(trace.scores)
     middle = net.down(trace, signal, len(net.steps), stop=net.depth)
     assert middle.shape == trace.feature_maps.shape
-    torch.testing.assert_close(
+    assert_close(
         net.down(trace, middle, net.depth), net.down(trace, signal, len(net.steps)), rtol=0, atol=0
     )
 
@@ -203,9 +196,7 @@ def test_walks_of_one_pass_do_not_disturb_each_other(network):
     trace = net.up(x)
     signal = trace.feature_maps.clone()
     first = net.down(trace, trace.feature_maps, net.depth)
-    torch.testing.assert_close(
-        net.down(trace, trace.feature_maps, net.depth), first, rtol=0, atol=0
-    )
+    assert_close(net.down(trace, trace.feature_maps, net.depth), first, rtol=0, atol=0)
     assert torch.equal(trace.feature_maps, signal)
 
 
