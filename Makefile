@@ -12,12 +12,13 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test links runtime benchmark mutants install train clean distclean address
+.PHONY: help book test test-vgg16 links runtime benchmark mutants install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
 	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make test-vgg16           execute every notebook with a network of VGG-16's size"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
@@ -51,6 +52,10 @@ book: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# The whole book with a network of VGG-16's size; on two cores this takes a while.
+test-vgg16: $(STAMP)
+	$(BIN)/python -m tests.standin
 
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
