@@ -6,11 +6,18 @@ from pathlib import Path
 import pytest
 
 STATIC = Path(__file__).parents[1] / "book" / "static"
-#: SHA-256 of files as npm has them: onnxruntime-web 1.30.0 (dist/, where the first one ends in .mjs), mathjax 3.2.2 (es5/).
+#: SHA-256 of files as npm has them: onnxruntime-web 1.30.0 (dist/, where the first one ends in
+#: .mjs), mathjax 3.2.2 (es5/).
 PUBLISHED = {
-    "live/onnxruntime/ort.wasm.bundle.min.js": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
-    "live/onnxruntime/ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
-    "mathjax/tex-mml-chtml.js": "300480069078b5892d2363a2b65e2dfbbf30fe5c80f83edbfecf4610fd093862",
+    "live/onnxruntime/ort.wasm.bundle.min.js": (
+        "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90"
+    ),
+    "live/onnxruntime/ort-wasm-simd-threaded.wasm": (
+        "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2"
+    ),
+    "mathjax/tex-mml-chtml.js": (
+        "300480069078b5892d2363a2b65e2dfbbf30fe5c80f83edbfecf4610fd093862"
+    ),
 }
 FONTS = "142f8a69d97768d841847e71af896961da33ffa0a500fe6b950c7f31c6334a92"
 
