@@ -12,12 +12,14 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test links runtime benchmark mutants install train clean distclean address
+.PHONY: help book test lint format links runtime benchmark mutants install train clean distclean address
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
 	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
+	@echo "make format               let ruff, and prettier, mend what they can"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
@@ -48,15 +50,28 @@ book: $(STAMP)
 	$(BIN)/jupyter-book build . -W --keep-going -n --all
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# JavaScript and CSS are for those who have node: nothing of it is needed to build the book.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if test -d node_modules && command -v npm >/dev/null; then npm run --silent lint; \
+	else echo "JavaScript and CSS are not looked at: that needs node, and 'npm ci'"; fi
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if test -d node_modules && command -v npm >/dev/null; then npm run --silent format; fi
 
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
 
-# Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other versions. After that the
-# hashes in tests/test_static.py, the size in worker.js and OPSET in helpers/interactive/export.py want a look.
+# Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other
+# versions. After that the hashes in tests/test_static.py, the size in worker.js and OPSET in
+# helpers/interactive/export.py want a look.
 ORT := 1.30.0
 ORT_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 MATHJAX := 3.2.2

@@ -1,4 +1,4 @@
-"""What the pages load that others have written: as published, with its licence."""
+"""What the pages load: what others have written as published, our own in lines one can read."""
 
 import hashlib
 from pathlib import Path
@@ -42,3 +42,16 @@ def test_licences_lie_beside_it():
 def test_the_page_knows_how_large_the_runtime_is():
     size = (STATIC / "live/onnxruntime/ort-wasm-simd-threaded.wasm").stat().st_size
     assert f"RUNTIME_BYTES = {size};" in (STATIC / "live/worker.js").read_text()
+
+
+def test_no_line_of_our_scripts_and_styles_is_longer_than_100_characters():
+    """Prettier wraps code, not sentences; ruff looks after Python."""
+    ours = [
+        path
+        for folder in ("book", "helpers")
+        for path in (STATIC.parents[1] / folder).rglob("*")
+        if path.suffix in {".js", ".mjs", ".css"} and not {"onnxruntime", "mathjax"} & {*path.parts}
+    ]
+    assert {"book.css", "live.css", "live.js", "worker.js"} <= {path.name for path in ours}
+    lines = [(path.name, line) for path in ours for line in path.read_text("utf-8").splitlines()]
+    assert [where for where in lines if len(where[1]) > 100] == []
