@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
-	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make test                 lint, unit tests, then every notebook cell by cell"
 	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
 	@echo "make format               let ruff, and prettier, mend what they can"
 	@echo "make links                follow every link of the book (needs the web)"
@@ -42,8 +42,9 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 # The execution cache knows a notebook's text, not the code it calls. So everything built goes
-# when the helpers, the weights, the requirements, the network or the device change. Pages are always
-# written anew (--all): a page with a broken link would otherwise pass when built a second time.
+# when the helpers, the weights, the requirements, the network or the device change. Pages are
+# always written anew (--all): a page with a broken link would otherwise pass when built a second
+# time.
 book: $(STAMP)
 	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256((os.environ["EXPLAIN_MODEL"] + " on " + os.environ.get("EXPLAIN_DEVICE", "")).encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
 	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
@@ -91,7 +92,8 @@ benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
 
-# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of them if none is named.
+# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of
+# them if none is named.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
 	$(BIN)/python -m tests.mutants $(MODULES)
