@@ -12,13 +12,16 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test test-vgg16 links runtime benchmark mutants install train clean distclean address
+.PHONY: help book test test-vgg16 lint format links runtime benchmark mutants install train clean \
+	distclean address
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
-	@echo "make test                 unit tests, then every notebook cell by cell"
+	@echo "make test                 lint, unit tests, then every notebook cell by cell"
 	@echo "make test-vgg16           execute every notebook with a network of VGG-16's size"
+	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
+	@echo "make format               let ruff, and prettier, mend what they can"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
@@ -41,15 +44,16 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 # The execution cache knows a notebook's text, not the code it calls. So everything built goes
-# when the helpers, the weights, the requirements, the network or the device change. Pages are always
-# written anew (--all): a page with a broken link would otherwise pass when built a second time.
+# when the helpers, the weights, the requirements, the network or the device change. Pages are
+# always written anew (--all): a page with a broken link would otherwise pass when built a second
+# time.
 book: $(STAMP)
 	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256((os.environ["EXPLAIN_MODEL"] + " on " + os.environ.get("EXPLAIN_DEVICE", "")).encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
 	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
 	$(BIN)/jupyter-book build . -W --keep-going -n --all
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
-test: $(STAMP)
+test: $(STAMP) lint
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
@@ -57,11 +61,24 @@ test: $(STAMP)
 test-vgg16: $(STAMP)
 	$(BIN)/python -m tests.standin
 
+# JavaScript and CSS are for those who have node: nothing of it is needed to build the book.
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@if test -d node_modules && command -v npm >/dev/null; then npm run --silent lint; \
+	else echo "JavaScript and CSS are not looked at: that needs node, and 'npm ci'"; fi
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if test -d node_modules && command -v npm >/dev/null; then npm run --silent format; fi
+
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
 
-# Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other versions. After that the
-# hashes in tests/test_static.py, the size in worker.js and OPSET in helpers/interactive/export.py want a look.
+# Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other
+# versions. After that the hashes in tests/test_static.py, the size in worker.js and OPSET in
+# helpers/interactive/export.py want a look.
 ORT := 1.30.0
 ORT_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
 MATHJAX := 3.2.2
@@ -81,7 +98,8 @@ benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
 
-# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of them if none is named.
+# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of
+# them if none is named.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
 	$(BIN)/python -m tests.mutants $(MODULES)

@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def ours_bfloat16(network):
 
 
 def floor(network):
-    """One pass up and one input gradient by autograd: no method that reaches the pixels can do with less."""
+    """One pass up and one input gradient by autograd: whatever reaches the pixels needs these."""
 
     def explain(x, classes):
         leaf = x.clone().requires_grad_()
@@ -126,7 +127,7 @@ def pytorch_grad_cam(network):
 
 
 def original(network):
-    """As the blog post had it: a network loaded for each method, graphs with all gradients, colours pixel by pixel."""
+    """As the blog post had it: a network a method, graphs with all gradients, colours by pixel."""
     second = copy.deepcopy(network)
     walk, jet = GuidedBackprop(second), colormaps["jet"]
 
@@ -153,9 +154,15 @@ def original(network):
 
 
 CONTENDERS = {
-    "floor": floor, "ours": ours, "ours, from scratch": ours_from_scratch, "ours, bfloat16 classifier": ours_bfloat16_classifier, "ours, bfloat16": ours_bfloat16,
-    "captum": captum, "pytorch-grad-cam": pytorch_grad_cam, "original": original,
-}  # fmt: skip
+    "floor": floor,
+    "ours": ours,
+    "ours, from scratch": ours_from_scratch,
+    "ours, bfloat16 classifier": ours_bfloat16_classifier,
+    "ours, bfloat16": ours_bfloat16,
+    "captum": captum,
+    "pytorch-grad-cam": pytorch_grad_cam,
+    "original": original,
+}
 
 
 def photos(n: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,11 +183,10 @@ def seconds(call) -> float:
 
 
 def rounds(calls: dict, count: int, note: str) -> dict:
-    """Let the calls take turns; per call the median seconds and the median ratio to "ours" within a round."""
-    for call in (
-        calls.values() if count > 5 else []
-    ):  # the first call is slower, which hardly matters to a long one
-        call()
+    """Let the calls take turns; per call the medians of seconds and of the ratio to "ours"."""
+    if count > 5:  # the first call is slower, which hardly matters to a long one
+        for call in calls.values():
+            call()
     times = {name: [] for name in calls}
     for _ in tqdm(range(count), desc=note, leave=False):
         for name, call in calls.items():
@@ -198,7 +204,8 @@ def rounds(calls: dict, count: int, note: str) -> dict:
 
 def peak_memory(name: str, batch: int, device: str) -> float:
     """MiB that one explanation takes beyond the loaded network, in a process of its own."""
-    code = f"from benchmarks.compare import measure_memory; measure_memory({name!r}, {batch}, {device!r})"
+    asked = f"measure_memory({name!r}, {batch}, {device!r})"
+    code = f"from benchmarks.compare import measure_memory; {asked}"
     return float(
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
@@ -265,7 +272,7 @@ def main() -> None:
     for n in args.batches:
         xs, cs = photos(n, args.device)
         names = ["floor", "ours", "captum"]
-        calls = {name: lambda call=made[name]: call(xs, cs) for name in names}
+        calls = {name: partial(made[name], xs, cs) for name in names}
         report["batches"][n] = rounds(calls, args.rounds if n < 8 else 5, f"{n} photos")
 
     walk = GuidedBackprop(network)
@@ -296,7 +303,7 @@ def main() -> None:
                 float(torch.corrcoef(torch.stack([exact.flatten(), rough.flatten()]))[0, 1]), 5
             ),
         }
-    # in float32 a switch or a mask may turn where two values agree to rounding; float64 says whose did
+    # in float32 a switch or a mask may turn where two values agree to rounding; float64 says whose
     double = captum(copy.deepcopy(network).double())(x.double(), classes)
     report["error against float64, relative norm"] = {
         name: float(

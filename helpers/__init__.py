@@ -37,7 +37,7 @@ from .network import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
 from .sanity import cascade, independent, randomise, weighted_layers
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "CATS",

@@ -68,7 +68,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server for anything."""
+    """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server."""
     context = chromium.new_context(viewport={"width": 1200, "height": 1000})
     tab, complaints = context.new_page(), []
     tab.on(
@@ -121,7 +121,7 @@ def serve(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def built(chromium, tmp_path_factory):
-    """Folder of the built book, from the outputs the notebooks were committed with: nothing is run again."""
+    """Folder of the built book, from the outputs committed with the notebooks: nothing is run."""
     pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
     folder = tmp_path_factory.mktemp("book")
     for name in ("book", "notebooks"):

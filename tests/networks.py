@@ -22,7 +22,10 @@ def noise(
 
 @torch.no_grad()
 def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random parameters that keep signals alive through all layers; statistics as after training. In eval mode."""
+    """Random parameters that keep signals alive through all layers; statistics as after training.
+
+    In eval mode.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -39,7 +42,7 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def torchvision_vgg(name: str, hidden: int = 32, classes: int = 10) -> nn.Module:
-    """One of torchvision's networks, random; ``hidden`` narrows the classifier, which is most of its size."""
+    """One of torchvision's networks, random; ``hidden`` narrows the classifier, the most of it."""
     with torch.device(
         "meta"
     ):  # torchvision's own initialisation would take most of the tests' time

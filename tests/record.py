@@ -30,7 +30,7 @@ SIDE = 8
 
 
 def coarse(maps: torch.Tensor) -> np.ndarray:
-    """The mean positive and the mean negative part of a map ``(..., H, W)`` in 8 x 8 fields: ``(2, 8, 8)``."""
+    """The mean positive and negative part of a map ``(..., H, W)`` in 64 fields: ``(2, 8, 8)``."""
     flat = maps.reshape(1, -1, *maps.shape[-2:])
     parts = [
         F.adaptive_avg_pool2d(part, SIDE).mean(1)[0]

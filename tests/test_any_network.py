@@ -25,17 +25,23 @@ from .comparing import assert_close, assert_each_differs
 from .networks import narrow, noise, randomise
 
 FAMILIES = {
-    "resnet18": ("layer4", 64), "resnext50_32x4d": ("layer4", 64), "densenet121": ("features", 64), "squeezenet1_1": ("features", 64),
-    "mobilenet_v2": ("features", 64), "mobilenet_v3_small": ("features", 64), "googlenet": ("inception5b", 64),
-    "inception_v3": ("Mixed_7c", 80), "shufflenet_v2_x0_5": ("conv5", 64),
-}  # fmt: skip
+    "resnet18": ("layer4", 64),
+    "resnext50_32x4d": ("layer4", 64),
+    "densenet121": ("features", 64),
+    "squeezenet1_1": ("features", 64),
+    "mobilenet_v2": ("features", 64),
+    "mobilenet_v3_small": ("features", 64),
+    "googlenet": ("inception5b", 64),
+    "inception_v3": ("Mixed_7c", 80),
+    "shufflenet_v2_x0_5": ("conv5", 64),
+}
 MIXED = {"mobilenet_v3_small"}
 methods = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
-    """A torchvision network with random parameters in float64, photos for it, and its last layer with maps."""
+    """A torchvision network, random, in float64; photos for it, and its last layer with maps."""
     name = request.param
     layer, size = FAMILIES[name]
     with torch.device("meta"):
@@ -45,7 +51,7 @@ def family(request):
 
 
 def quick(name):
-    """GoogLeNet's and Inception's own initialisation takes a minute; and neither needs its training heads."""
+    """GoogLeNet's and Inception's own initialisation takes a minute; neither needs other heads."""
     return (
         {"init_weights": False, "aux_logits": False}
         if name in ("googlenet", "inception_v3")
@@ -54,7 +60,7 @@ def quick(name):
 
 
 def reference_relu(f, top, method):
-    """The rules by tensor hooks and a straight-through estimate: nothing shared with the helper's Function."""
+    """The rules by tensor hooks and a straight-through estimate: nothing of the helper's."""
     y = f.clamp(0, top)
     if method == "deconvnet":  # the values of the clamp, the derivative of the identity
         y = f + (y - f).detach()
@@ -74,7 +80,7 @@ class ReferenceReLU(nn.Module):
 
 
 def reference(network, x, classes, method, monkeypatch):
-    """The map of a copy with every ReLU module exchanged, and every ``F.relu`` for as long as it runs."""
+    """The map of a copy with every ReLU module exchanged, and every ``F.relu`` while it runs."""
     network = copy.deepcopy(network)
     for module in list(network.modules()):
         for name, child in module.named_children():
@@ -159,7 +165,7 @@ def test_grad_cam_equals_the_vgg_helper_at_any_layer(network, layer):
 
 
 class Skip(nn.Module):
-    """One odd use of a ReLU, ``use(network, f)``, and nothing else: channel means are the scores."""
+    """One odd use of a ReLU, ``use(network, f)``, and nothing else; scores are channel means."""
 
     def __init__(self, use, relu=None):
         super().__init__()
@@ -170,7 +176,7 @@ class Skip(nn.Module):
 
 
 def channel_means(method, use, relu=None):
-    """The map of class 0 at a photo of 2s in channel 0 and -2s in channel 1, times the number of pixels."""
+    """Class 0's map at a photo of 2s in channel 0 and -2s in channel 1, times the pixels."""
     x = torch.full((1, 3, 32, 32), 2.0)
     x[:, 1] = -2
     return [
@@ -183,7 +189,7 @@ def channel_means(method, use, relu=None):
     [("gradient", -3 + 1, 1), ("deconvnet", 0 + 1, 0 + 1), ("guided", 0 + 1, 1)],
 )
 def test_a_skip_branch_keeps_its_own_signal(method, at_plus_two, at_minus_two):
-    """``-3 relu(f) + f``: the rule is for what came through the ReLU, -3; the branch's 1 is added behind it."""
+    """``-3 relu(f) + f``: the rule is for what came through the ReLU, -3; then the 1 is added."""
     assert channel_means(method, lambda net, f: -3 * net.relu(f) + f) == [at_plus_two, at_minus_two]
 
 
@@ -209,7 +215,10 @@ def test_a_rule_leaves_the_signal_of_the_other_branch_alone(method, up, down, us
 
 
 def test_captum_clamps_the_sum_at_a_skip_branch():
-    """Why captum is no oracle where a ReLU's input has a second reader: its hook sees 1 - 3 = -2 and cuts it to 0."""
+    """Why captum is no oracle where a ReLU's input has a second reader.
+
+    Its hook sees 1 - 3 = -2 and cuts it to 0.
+    """
     x = torch.full((1, 3, 32, 32), 2.0)
     network = nn.Sequential(nn.Identity(), Skip(lambda net, f: -3 * net.relu(f) + f))
     with pytest.warns(UserWarning, match="hooks"):
@@ -222,7 +231,7 @@ def test_captum_clamps_the_sum_at_a_skip_branch():
 
 
 def in_place_then_read_again(net, f):
-    """The trap of pre-activated residual blocks: the skip branch reads what the ReLU has already changed."""
+    """The trap of pre-activated residual blocks: the skip branch reads what the ReLU changed."""
     g = net.relu(f)
     return -3 * g + f
 
@@ -235,14 +244,25 @@ def test_an_in_place_relu_is_seen_by_all_readers_of_its_input(method):
 
 
 SPELLINGS = {
-    "nn.ReLU": lambda f: nn.ReLU()(f), "nn.ReLU in place": lambda f: nn.ReLU(True)(f), "F.relu": F.relu, "torch.relu": torch.relu,
-    "F.relu in place": lambda f: F.relu(f, inplace=True), "torch.relu_": torch.relu_, "x.relu()": lambda f: f.relu(),
-    "x.relu_() as a statement": lambda f: (f.relu_(), f)[1], "F.threshold": lambda f: F.threshold(f, 0, 0),
-    "clamp": lambda f: f.clamp(min=0), "clamp_": lambda f: f.clamp_(0), "clip": lambda f: torch.clip(f, 0.0),
-    "clamp_min": lambda f: torch.clamp_min(f, 0), "nn.Threshold": lambda f: nn.Threshold(0, 0)(f),
-    "nn.Hardtanh": lambda f: nn.Hardtanh(0, 50)(f), "F.relu6": lambda f: F.relu6(f), "F.hardtanh_": lambda f: F.hardtanh_(f, 0.0, 6.0),
+    "nn.ReLU": lambda f: nn.ReLU()(f),
+    "nn.ReLU in place": lambda f: nn.ReLU(True)(f),
+    "F.relu": F.relu,
+    "F.relu in place": lambda f: F.relu(f, inplace=True),
+    "torch.relu": torch.relu,
+    "torch.relu_": torch.relu_,
+    "x.relu()": lambda f: f.relu(),
+    "x.relu_() as a statement": lambda f: (f.relu_(), f)[1],
+    "F.threshold": lambda f: F.threshold(f, 0, 0),
+    "nn.Threshold": lambda f: nn.Threshold(0, 0)(f),
+    "clamp": lambda f: f.clamp(min=0),
+    "clamp_": lambda f: f.clamp_(0),
+    "clip": lambda f: torch.clip(f, 0.0),
+    "clamp_min": lambda f: torch.clamp_min(f, 0),
+    "nn.Hardtanh": lambda f: nn.Hardtanh(0, 50)(f),
+    "F.hardtanh_": lambda f: F.hardtanh_(f, 0.0, 6.0),
+    "F.relu6": lambda f: F.relu6(f),
     "nn.ReLU6 in place": lambda f: nn.ReLU6(True)(f),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("relu", SPELLINGS.values(), ids=SPELLINGS.keys())
@@ -273,13 +293,17 @@ def test_a_relu_passes_nothing_at_zero():
 
 
 NO_RELUS = {
-    "clamp at 0.000001": lambda f: f.clamp(min=1e-6).clamp(max=9), "clamp below": lambda f: f.clamp(max=0),
-    "threshold to 5": lambda f: F.threshold(f, 0, 5), "threshold at 1": lambda f: F.threshold(f, 1, 0),
-    "threshold at 1 to 1": lambda f: F.threshold(f, 1, 1), "hardtanh": F.hardtanh,
-    "hardtanh to 0": lambda f: F.hardtanh(f, -1, 0), "nn.Hardtanh in place": nn.Hardtanh(inplace=True),
+    "clamp at 0.000001": lambda f: f.clamp(min=1e-6).clamp(max=9),
+    "clamp below": lambda f: f.clamp(max=0),
+    "threshold to 5": lambda f: F.threshold(f, 0, 5),
+    "threshold at 1": lambda f: F.threshold(f, 1, 0),
+    "threshold at 1 to 1": lambda f: F.threshold(f, 1, 1),
+    "hardtanh": F.hardtanh,
+    "hardtanh to 0": lambda f: F.hardtanh(f, -1, 0),
+    "nn.Hardtanh in place": nn.Hardtanh(inplace=True),
     "clamp_min at a tensor": lambda f: f.clamp(min=torch.zeros(())),
     "whole numbers": lambda f: f + f.long().relu(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("use", NO_RELUS.values(), ids=NO_RELUS.keys())
@@ -296,10 +320,14 @@ def test_clamps_and_thresholds_that_are_no_relu_are_left_alone(use):
 
 
 IN_PLACE = {
-    "nn.ReLU": (nn.ReLU(True), 9), "torch.relu_": (torch.relu_, 9), "x.relu_()": (torch.Tensor.relu_, 9),
-    "x.clamp_()": (lambda f: f.clamp_(0), 9), "nn.ReLU6": (nn.ReLU6(True), 6),
-    "F.hardtanh_": (lambda f: F.hardtanh_(f, 0, 6), 6), "nn.Threshold": (nn.Threshold(0, 0, True), 9),
-}  # fmt: skip
+    "nn.ReLU": (nn.ReLU(True), 9),
+    "torch.relu_": (torch.relu_, 9),
+    "x.relu_()": (torch.Tensor.relu_, 9),
+    "x.clamp_()": (lambda f: f.clamp_(0), 9),
+    "nn.ReLU6": (nn.ReLU6(True), 6),
+    "F.hardtanh_": (lambda f: F.hardtanh_(f, 0, 6), 6),
+    "nn.Threshold": (nn.Threshold(0, 0, True), 9),
+}
 
 
 @pytest.mark.parametrize(("relu", "nine"), IN_PLACE.values(), ids=IN_PLACE.keys())

@@ -19,7 +19,10 @@ from nbclient import NotebookClient
 
 from .chapters import NOTEBOOKS, ROOT, address, code_cells, source
 
-LIST = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+LIST = """
+import importlib.metadata, json
+print(json.dumps({d.name: d.version for d in importlib.metadata.distributions()}))
+"""
 
 
 def run(*command, **options) -> str:
@@ -30,7 +33,10 @@ def run(*command, **options) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A repository of the last commit's files, with no history: pip never comes to an end with a clone of a shallow one, as CI has."""
+    """A repository of the last commit's files, with no history.
+
+    pip never comes to an end with a clone of a shallow one, as CI has.
+    """
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("a clone needs git, and this is no checkout or git is missing")
     folder, archive = (

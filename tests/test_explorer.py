@@ -63,7 +63,8 @@ def test_maps_are_those_of_the_methods(embedded, asked, c):
     for layer in (30, 29, 16, -1):
         want = resize_maps(grad_cam(network, x, c, layer).maps, x.shape[-2:])[0]
         assert_close(asked.map(c, "Grad-CAM", layer), want, **close)
-    for name, rule in zip(("gradient", "Deconvnet", "guided backpropagation"), METHODS):
+    names = ("gradient", "Deconvnet", "guided backpropagation")
+    for name, rule in zip(names, METHODS, strict=True):
         assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
     assert_close(asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close)
     assert asked.passes == 1

@@ -1,4 +1,4 @@
-"""The explanation as an ONNX graph: onnxruntime against PyTorch's own walk, and what the file holds."""
+"""The explanation as an ONNX graph: onnxruntime against PyTorch's walk, and what the file holds."""
 
 import copy
 
@@ -16,11 +16,13 @@ from helpers.interactive.export import INPUTS, OUTPUTS, Explanation, export_onnx
 from .networks import narrow, noise, torchvision_vgg
 
 #: All that the graph is made of: nothing in it differentiates.
-OPERATORS = {
-    "Conv", "ConvTranspose", "MaxPool", "ScatterElements", "AveragePool", "ReduceMean", "Gemm", "MatMul", "Max", "Clip", "Relu",
-    "Greater", "Less", "Equal", "Where", "ArgMax", "Mul", "Sub", "Einsum", "Resize", "Cast", "Reshape", "Slice", "Gather", "Unsqueeze",
-    "Squeeze", "Transpose", "ConstantOfShape", "Range", "Identity", "Concat", "Add", "Expand", "Flatten", "Shape",
-}  # fmt: skip
+OPERATORS = set(
+    """
+    Conv ConvTranspose MaxPool ScatterElements AveragePool ReduceMean Gemm MatMul Max Clip Relu
+    Greater Less Equal Where ArgMax Mul Sub Einsum Resize Cast Reshape Slice Gather Unsqueeze
+    Squeeze Transpose ConstantOfShape Range Identity Concat Add Expand Flatten Shape
+    """.split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,8 @@ def exported(embedded, tmp_path_factory):
 
 def answers(path, x, c):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return dict(
-        zip(OUTPUTS, session.run(list(OUTPUTS), dict(zip(INPUTS, (x.numpy(), np.array([c]))))))
-    )
+    inputs = dict(zip(INPUTS, (x.numpy(), np.array([c])), strict=True))
+    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), inputs), strict=True))
 
 
 def by_the_helpers(network, x, c):
@@ -41,19 +42,16 @@ def by_the_helpers(network, x, c):
     cam = grad_cam(network, x, c)
     maps = {method: saliency(network, x, c, method) for method in METHODS}
     product = guided_gradcam(network, x, c).maps
-    return dict(
-        zip(
-            OUTPUTS,
-            [cam.scores, cam.classes, resize_maps(cam.maps, x.shape[-2:]), *maps.values(), product],
-        )
-    )
+    resized = resize_maps(cam.maps, x.shape[-2:])
+    outputs = [cam.scores, cam.classes, resized, *maps.values(), product]
+    return dict(zip(OUTPUTS, outputs, strict=True))
 
 
 def check(got, want, tolerance=1e-5):
     """Every output, by its largest value: at most ``tolerance`` off on average.
 
-    Single pixels may be further off, by 2 %: where a ReLU's input is nearly zero, or two places of a
-    window nearly equal, rounding decides about a mask or a switch.
+    Single pixels may be further off, by 2 %: where a ReLU's input is nearly zero, or two places
+    of a window nearly equal, rounding decides about a mask or a switch.
     """
     assert got.keys() == want.keys()
     assert np.array_equal(got["explained"], want["explained"])
@@ -95,9 +93,8 @@ def test_batches_are_explained_each_photo_for_itself(embedded, photos):
     with torch.no_grad():
         together = explanation(photos, wanted)
         for i in range(len(photos)):
-            for all_of_them, one in zip(
-                together, explanation(photos[i : i + 1], wanted[i : i + 1])
-            ):
+            alone = explanation(photos[i : i + 1], wanted[i : i + 1])
+            for all_of_them, one in zip(together, alone, strict=True):
                 torch.testing.assert_close(all_of_them[i : i + 1], one, rtol=1e-3, atol=1e-5)
 
 

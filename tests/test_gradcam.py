@@ -29,14 +29,14 @@ pytestmark = pytest.mark.filterwarnings(
 
 #: Of float64 values.
 EXACTLY = {"rtol": 1e-9, "atol": 1e-12}
-#: The last pooling, the ReLU before it, a convolution right before an in-place ReLU, the first of all.
+#: The last pooling, the ReLU before it, a convolution before an in-place ReLU, the first of all.
 LAYERS = [-1, -2, -3, 16, 4, 0]
 
 
 def cam_by_loop(network, x, c, layer):
     """Equations 1 and 2, photo by photo and channel by channel."""
     network, maps = for_captum(network), []
-    for photo, one in zip(x, c):
+    for photo, one in zip(x, c, strict=True):
         below = photo[None]
         for module in network.features[: layer % len(network.features) + 1]:
             below = module(below)
@@ -226,9 +226,8 @@ def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions
     walk, want = with_bfloat16_classifier(network), guided_gradcam(network, x, [3, 5])
     got = guided_gradcam(walk, x, [3, 5])
     assert got.maps.dtype == got.scores.dtype == torch.float32
-    for one, other in zip(
-        (got.maps, got.cam, got.guided, got.scores), (want.maps, want.cam, want.guided, want.scores)
-    ):
+    for name in ("maps", "cam", "guided", "scores"):
+        one, other = getattr(got, name), getattr(want, name)
         assert 0 < (one - other).norm() < 0.1 * other.norm()
     assert {name: (id(p), p.dtype) for name, p in network.named_parameters()} == before
     shared = {id(p) for p in walk.parameters()} & {id(p) for p in network.parameters()}

@@ -1,4 +1,4 @@
-"""Chapter 5 in a real JupyterLab: its widgets, by mouse and by keyboard, in the Chromium of `browser`."""
+"""Chapter 5 in a real JupyterLab: its widgets, by mouse and keyboard, in `browser`'s Chromium."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import pytest
 from .browser import ROOT
 
 NAME = "05_explorer.ipynb"
-WHOLE_RUN = 240_000  # milliseconds, at most, for all cells of the chapter; a slow machine needs a good part of it
+# milliseconds, at most, for all cells of the chapter; a slow machine needs a good part of it
+WHOLE_RUN = 240_000
 OPTIONS = [
     "--no-browser",
     "--allow-root",
@@ -95,7 +96,8 @@ def address(server, runtime, log):
 
 
 PIXELS = """async image => { await image.decode();
-    const canvas = document.createElement("canvas"); [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
     const pen = canvas.getContext("2d"); pen.drawImage(image, 0, 0);
     return [...pen.getImageData(0, 0, canvas.width, canvas.height).data].join(); }"""
 
@@ -108,7 +110,7 @@ class Seen:
         self.pixels = self.image.evaluate(PIXELS)
 
     def changes(self, act, words=""):
-        """Do something, and wait until the words are there, and other pixels, and both have come to rest."""
+        """Do something, wait until the words are there, and other pixels, and both are at rest."""
         act()
         pixels = None
         for _ in range(60):

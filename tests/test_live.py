@@ -1,9 +1,14 @@
-"""The page "Try your own photo" in Chromium: its numbers are PyTorch's, and what can go wrong is said in a sentence."""
+"""The page "Try your own photo" in Chromium.
+
+Its numbers are PyTorch's, and what can go wrong is said in a sentence.
+"""
 
 import base64
 import io
 import json
 import re
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +32,38 @@ def test_the_code_names_no_other_server():
         )
 
 
-LISTEN = """window.answers = []; document.addEventListener("explained", ({detail}) => window.answers.push(detail), true);"""
+LISTEN = """
+    window.answers = [];
+    document.addEventListener("explained", ({detail}) => window.answers.push(detail), true);
+"""
+#: The arrays of the latest answer, as names, types and text: a character a byte.
+ARRAYS = """() => {
+    const text = (array) =>
+        new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
+            .reduce((text, byte) => text + String.fromCharCode(byte), "");
+    return Object.entries(window.answers.at(-1))
+        .filter(([, value]) => ArrayBuffer.isView(value))
+        .map(([name, value]) => [name, value.constructor.name, text(value)]);
+}"""
+#: Drop or paste a photo that lies at an address.
+BRING = """async ([kind, property, target, address]) => {
+    const photo = await (await fetch(address)).blob();
+    const data = new DataTransfer();
+    data.items.add(new File([photo], "photo.webp", {type: "image/webp"}));
+    const Kind = kind === "drop" ? DragEvent : ClipboardEvent;
+    const event = new Kind(kind, {[property]: data, bubbles: true, cancelable: true});
+    document.querySelector(target).dispatchEvent(event);
+}"""
+#: A camera that films a small canvas.
+CAMERA = """() => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [64, 48];
+    setInterval(() => canvas.getContext("2d").fillRect(0, 0, 9, 9), 50);
+    navigator.mediaDevices.getUserMedia = async () => window.stream = canvas.captureStream(5);
+}"""
+NO_CAMERA = """() => {
+    navigator.mediaDevices.getUserMedia = async () => { throw new Error("Permission denied") };
+}"""
 
 
 @pytest.fixture
@@ -53,10 +89,11 @@ def ask(page, act):
 
 
 def latest(page) -> dict[str, np.ndarray]:
-    """The arrays of the latest answer, flat. They travel as text: Chromium's own way takes seconds for so many numbers."""
-    raw = page.evaluate("""() => Object.entries(window.answers.at(-1)).filter(([, value]) => ArrayBuffer.isView(value)).map(([name, value]) => {
-        const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-        return [name, value.constructor.name, bytes.reduce((text, byte) => text + String.fromCharCode(byte), "")]; })""")
+    """The arrays of the latest answer, flat.
+
+    They travel as text: Chromium's own way takes seconds for so many numbers.
+    """
+    raw = page.evaluate(ARRAYS)
     kinds = {"Float32Array": np.float32, "Uint8ClampedArray": np.uint8}
     arrays = {
         name: np.frombuffer(text.encode("latin-1"), kinds[kind]).astype(float)
@@ -96,7 +133,7 @@ def agree(embedded, got, photo, c=-1):
             embedded.preprocess(Image.fromarray(square.astype(np.uint8))), torch.tensor([c])
         )
         scores = embedded.network(embedded.preprocess(photo))
-    for name, values in zip(OUTPUTS, outputs):
+    for name, values in zip(OUTPUTS, outputs, strict=True):
         off = np.abs(got[name].reshape(values.shape) - values.numpy()) / values.abs().max().numpy()
         # single pixels where rounding decides about a mask or a switch; see test_export
         assert off.mean() <= 1e-4 and off.max() <= (
@@ -135,7 +172,7 @@ def test_any_size_is_shrunk_as_in_python(live, embedded):
             0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8
         )
         photo = Image.fromarray(coarse).resize((width, height))
-        agree(embedded, ask(live, lambda: upload(live, encoded(photo))), photo)
+        agree(embedded, ask(live, partial(upload, live, encoded(photo))), photo)
 
 
 def test_classes_are_asked_by_mouse_keyboard_and_name(live, embedded):
@@ -171,7 +208,7 @@ def test_slider_and_rules_change_the_pictures_without_another_run(live):
         live.locator(f"#live input[value={rule}]").check()
         pictures.append(drawn(live, "ruled"))
         assert (drawn(live, "ruled_grad_cam") != pictures[-1]).any()
-    assert all((a != b).any() for a, b in zip(pictures, pictures[1:]))
+    assert all((a != b).any() for a, b in pairwise(pictures))
     assert np.array_equal(pictures[1], drawn(live, "deconvnet")) and np.array_equal(
         pictures[2], drawn(live, "guided")
     )
@@ -179,9 +216,8 @@ def test_slider_and_rules_change_the_pictures_without_another_run(live):
 
 
 def test_every_picture_has_a_text(live):
-    labels = live.evaluate(
-        "[...document.querySelectorAll('#live canvas')].map(canvas => canvas.getAttribute('aria-label'))"
-    )
+    canvases = live.locator("#live canvas").all()
+    labels = [canvas.get_attribute("aria-label") for canvas in canvases]
     assert len(labels) == 7 and all(len(label) > 30 for label in labels)
 
 
@@ -218,7 +254,7 @@ def test_a_bad_file_gets_a_sentence_and_everything_stays(live):
 
 def test_unusual_photos_are_read_as_in_python(live, embedded):
     for name, (data, _) in TAKEN.items():
-        got = ask(live, lambda: upload(live, data))
+        got = ask(live, partial(upload, live, data))
         if name != "CMYK":  # a browser has a colour profile for that, Pillow a formula
             agree(embedded, got, data)
 
@@ -228,31 +264,19 @@ def test_a_photo_is_dropped_or_pasted(live):
         ("drop", "dataTransfer", "#live [data-part=drop]"),
         ("paste", "clipboardData", "body"),
     ):
-        ask(
-            live,
-            lambda: live.evaluate(
-                """async ([kind, property, target, address]) => {
-            const data = new DataTransfer();
-            data.items.add(new File([await (await fetch(address)).blob()], "photo.webp", {type: "image/webp"}));
-            const Kind = kind === "drop" ? DragEvent : ClipboardEvent;
-            document.querySelector(target).dispatchEvent(new Kind(kind, {[property]: data, bubbles: true, cancelable: true}));
-        }""",
-                [kind, property, target, "../_static/live/rocket.webp"],
-            ),
+        bring = partial(
+            live.evaluate, BRING, [kind, property, target, "../_static/live/rocket.webp"]
         )
+        ask(live, bring)
 
 
 def test_a_photo_is_taken_by_the_camera_or_its_absence_is_explained(live):
-    live.evaluate("""() => { const canvas = document.createElement("canvas"); canvas.width = 64; canvas.height = 48; 
-        setInterval(() => canvas.getContext("2d").fillRect(0, 0, 9, 9), 50);
-        navigator.mediaDevices.getUserMedia = async () => window.stream = canvas.captureStream(5); }""")
+    live.evaluate(CAMERA)
     live.get_by_role("button", name="Take a photo").click()
     live.wait_for_function("document.querySelector('#live video').videoWidth > 0")
     ask(live, live.get_by_role("button", name="Take it").click)
     assert live.evaluate("window.stream.getTracks().every(track => track.readyState === 'ended')")
-    live.evaluate(
-        "() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('Permission denied') } }"
-    )
+    live.evaluate(NO_CAMERA)
     live.get_by_role("button", name="Take a photo").click()
     live.wait_for_selector("#live .trouble")
     assert "camera could not be used (Permission denied)" in said(live)

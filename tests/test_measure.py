@@ -66,7 +66,7 @@ def test_measuring_from_beginning_to_end(photos_with_boxes):
     assert group["photos"] == 4 and list(group["methods"]) == METHODS
     # linspace over 108 photos takes 0, 35, 71, 107: the whole once, a quarter three times
     assert group["chance"][0] == pytest.approx(100 * (1 + 3 / 4) / 4)
-    # the Gaussian's largest values are the four pixels around the centre, one of them in the quarter
+    # the Gaussian's largest values are the four pixels around the centre, one in the quarter
     assert group["methods"]["centre"]["pointing"][0] == pytest.approx(100 * (1 + 3 / 4) / 4)
     assert group["methods"]["centre"]["energy"][0] == pytest.approx(100 * (1 + 3 / 4) / 4, abs=0.01)
 

@@ -124,7 +124,7 @@ def test_blurring_keeps_what_has_no_detail():
 
 
 class Brightness(nn.Module):
-    """Two classes; the first one's score is the sum of all pixels, small enough for a soft answer."""
+    """Two classes; the first one's score is the pixels' sum, small enough for a soft answer."""
 
     def forward(self, x):
         total = x.sum(dim=(1, 2, 3)) / 100

@@ -82,7 +82,7 @@ def test_likeliest_is_the_best_of_the_classes_named(embedded, photos):
 def test_top_names_the_most_probable_classes(embedded, photos):
     found = embedded.top(photos, k=4)
     probabilities = embedded.network(photos).detach().softmax(1)
-    for row, p in zip(found, probabilities):
+    for row, p in zip(found, probabilities, strict=True):
         assert [embedded.class_names.index(name) for name, _ in row] == p.argsort(descending=True)[
             :4
         ].tolist()

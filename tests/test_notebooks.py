@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_every_code_cell_was_run_from_top_to_bottom_without_error(notebook):
 
 def test_a_widget_is_left_out_by_the_book_and_by_nbval_and_says_so(notebook):
     """A dead widget on a page, or one that nbval would compare, is a mistake."""
-    for before, cell in zip(notebook["cells"], notebook["cells"][1:]):
+    for before, cell in pairwise(notebook["cells"]):
         tags = WIDGET_TAGS & set(cell["metadata"].get("tags", []))
         assert tags in (set(), WIDGET_TAGS)
         if tags:

@@ -45,10 +45,11 @@ def test_it_holds_every_picture_once_and_fetches_nothing(text):
     data = packed(text)
     assert data["sizes"] == [5, 2, 2] and len(data["shots"]) == 20
     assert len(data["pictures"]) == 20 + 4 == len(set(data["pictures"]))
-    for (headline, words, panels), choice in zip(data["shots"], np.ndindex(5, 2, 2)):
+    choices = np.ndindex(5, 2, 2)
+    for (headline, words, panels), choice in zip(data["shots"], choices, strict=True):
         want = shot(*choice)
         assert (data["texts"][headline], data["texts"][words]) == want[:2]
-        for (title, note, _, pictures), panel in zip(panels, want[2]):
+        for (title, note, _, pictures), panel in zip(panels, want[2], strict=True):
             assert (data["texts"][title], data["texts"][note]) == (panel.title, panel.note)
             for (number, alt), (words, picture) in zip(pictures, panel.pictures, strict=True):
                 kept = (
@@ -86,9 +87,16 @@ def test_an_unknown_kind_is_refused():
 def test_it_is_played_by_mouse_and_by_keyboard(text, page):
     page.set_content(f"<!doctype html><title>t</title>{text}")
     large = page.locator("#test .player-large img")
-    pixel = lambda: large.evaluate("""async image => { await image.decode();
-        const canvas = document.createElement("canvas"); canvas.width = canvas.height = 1; const pen = canvas.getContext("2d");
-        pen.drawImage(image, 0, 0); return pen.getImageData(0, 0, 1, 1).data[0]; }""")
+
+    def pixel():
+        return large.evaluate("""async image => {
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            canvas.width = canvas.height = 1;
+            const pen = canvas.getContext("2d");
+            pen.drawImage(image, 0, 0);
+            return pen.getImageData(0, 0, 1, 1).data[0];
+        }""")
 
     def is_at(step, rule, c):
         headline, words, panels = shot(step, rule, c)
@@ -128,9 +136,11 @@ def test_it_is_played_by_mouse_and_by_keyboard(text, page):
 def test_a_screen_reader_hears_of_the_last_of_many_changes(text, page):
     page.set_content(f"<!doctype html><title>t</title>{text}")
     said = page.get_by_role("status")
-    said.evaluate(
-        """said => { window.heard = []; new MutationObserver(() => window.heard.push(said.textContent)).observe(said, {childList: true}); }"""
-    )
+    said.evaluate("""said => {
+        window.heard = [];
+        const listen = () => window.heard.push(said.textContent);
+        new MutationObserver(listen).observe(said, {childList: true});
+    }""")
     page.get_by_role("slider", name="Step").evaluate("""slider => { for (const step of [1, 2, 3]) {
         slider.value = step; slider.dispatchEvent(new Event("input", {bubbles: true})); } }""")
     page.wait_for_function("window.heard.length > 0")

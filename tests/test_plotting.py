@@ -82,7 +82,7 @@ def test_show_row_draws_its_pictures_value_for_value(count, columns, grid):
     assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
     drawn = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title() for axis in drawn] == titles
-    for axis, picture in zip(drawn, pictures):
+    for axis, picture in zip(drawn, pictures, strict=True):
         (image,) = axis.images
         np.testing.assert_array_equal(image.get_array(), picture)
         assert (
@@ -149,7 +149,7 @@ def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
         "left",
         "right",
     ] and figure.get_supxlabel() == "so"
-    for axis, curves in zip(figure.axes, panels):
+    for axis, curves in zip(figure.axes, panels, strict=True):
         lines = {line.get_label(): line for line in axis.lines}
         for name, values in curves.items():
             np.testing.assert_array_equal(lines[name].get_ydata(), values)
@@ -167,7 +167,7 @@ def test_bars_have_their_values_errors_and_chance():
     ]
     figure = show_bars(panels, ["all", "small"], chance=[25, 10], xlabel="%")
     figure.canvas.draw()
-    for axis, rows, chance in zip(figure.axes, panels, (25, 10)):
+    for axis, rows, chance in zip(figure.axes, panels, (25, 10), strict=True):
         assert [bar.get_width() for bar in axis.patches] == [value for value, _ in rows.values()]
         assert axis.lines[-1].get_xdata() == [chance, chance] and axis.yaxis_inverted()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [

@@ -23,7 +23,7 @@ METHOD_NAMES = sorted(METHODS)
 
 @st.composite
 def vggs(draw) -> nn.Module:
-    """VGG-style networks in float64: VGG-16's layout at any width, or a short one with other kernels and poolings."""
+    """VGG-style networks in float64: VGG-16's layout at any width, or a short, odder one."""
     if draw(st.booleans()):
         widths = tuple(draw(st.lists(st.integers(1, 6), min_size=5, max_size=5)))
         network = VGG16(
@@ -104,7 +104,7 @@ def without_inplace(network: nn.Module) -> nn.Module:
 @EXAMPLES
 @given(network=vggs(), x=photos)
 def test_the_one_pass_is_its_parts(network, x):
-    """One pass gives Grad-CAM's classes and maps and the guided map, and their product; nothing is negative in the map."""
+    """One pass gives Grad-CAM's classes and map, the guided map, and their product."""
     classes = classes_of(network, x)
     answer = guided_gradcam(network, x, classes)
     assert answer.maps.shape == x.shape and answer.cam.shape == (len(x), *x.shape[-2:])
@@ -117,7 +117,7 @@ def test_the_one_pass_is_its_parts(network, x):
 @EXAMPLES
 @given(network=vggs(), x=photos, factor=st.sampled_from([0.25, 3.0]))
 def test_maps_scale_with_the_last_layer(network, x, factor):
-    """A class score times a number gives a map times that number (up to Grad-CAM's ReLU): all rules are homogeneous."""
+    """A class score times a number > 0 gives a map times that number: all rules are homogeneous."""
     before = guided_gradcam(network, x, 0)
     with torch.no_grad():
         network.classifier[-1].weight.mul_(factor)

@@ -1,4 +1,4 @@
-"""The maps of the sample photos, compared with those recorded: a change is noticed, a new CPU is not."""
+"""The maps of the sample photos, compared with those recorded: notices a change, not a new CPU."""
 
 import numpy as np
 import pytest

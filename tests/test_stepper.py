@@ -126,17 +126,14 @@ def test_every_frame_is_shown_in_the_same_four_panels_and_told_in_words(rule):
         assert [panel.large for panel in shown] == [False, False, False, True] and len(
             shown[3].pictures
         ) == 1
-        for panel, maps in zip(
-            shown, (shot.activation, shot.switches if shot.mask is None else shot.mask, shot.signal)
-        ):
-            assert (
-                [len(picture) for _, picture in panel.pictures] == []
-                if maps is None
-                else [maps.shape[1]] * len(shot.channels)
-            )
-            assert panel.note and all(
-                f"channel {k}" in words for (words, _), k in zip(panel.pictures, shot.channels)
-            )
+        second = shot.switches if shot.mask is None else shot.mask
+        maps_of = (shot.activation, second, shot.signal)
+        for panel, maps in zip(shown[:3], maps_of, strict=True):
+            sides = [] if maps is None else [maps.shape[1]] * len(shot.channels)
+            assert [len(picture) for _, picture in panel.pictures] == sides
+            assert panel.note
+            for (words, _), k in zip(panel.pictures, shot.channels, strict=maps is not None):
+                assert f"channel {k}" in words
         for picture in (picture for panel in shown for _, picture in panel.pictures):
             assert 0 <= picture.min() and picture.max() <= 1
     assert len({headline(shot) for shot in shots}) == 63
@@ -148,7 +145,7 @@ def test_every_frame_is_shown_in_the_same_four_panels_and_told_in_words(rule):
 
 
 def test_a_panels_scale_is_what_it_says():
-    """Grey where there is a sign, black where there is none, divided by the map's own 99.5th percentile."""
+    """Grey where there is a sign, black where there is none, divided by its 99.5th percentile."""
     for step, zero in ((1, 0.5), (2, 0)):  # a convolution, a ReLU
         shot = frame(WAY, step)
         (_, shown), *_ = panels_of(shot)[0].pictures
@@ -156,7 +153,7 @@ def test_a_panels_scale_is_what_it_says():
         share = np.clip(values / np.percentile(abs(values), 99.5), -1, 1)
         np.testing.assert_allclose(shown, share / 2 + 0.5 if zero else share, atol=1e-6)
     shot = frame(WAY, 40, "guided", 1)
-    for (_, shown), mask in zip(panels_of(shot)[1].pictures, shot.mask):
+    for (_, shown), mask in zip(panels_of(shot)[1].pictures, shot.mask, strict=True):
         assert np.array_equal(shown, mask)
 
 

@@ -19,7 +19,7 @@ def test_transposed_convolutions_share_the_very_parameter(full_vgg16):
     steps = convolutions(Deconvnet(full_vgg16))
     originals = [layer for layer in full_vgg16.features if isinstance(layer, nn.Conv2d)]
     assert len(steps) == len(originals) == 13
-    for step, conv in zip(steps, originals):
+    for step, conv in zip(steps, originals, strict=True):
         assert step.transposed.weight is conv.weight
         assert step.transposed.weight.data_ptr() == conv.weight.data_ptr()
 

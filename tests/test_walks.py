@@ -52,7 +52,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "name, size", CASES, ids=lambda v: v if isinstance(v, str) else "%dx%d" % v
+    "name, size", CASES, ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}"
 )
 def test_each_walk_equals_captum_in_float64(name, size):
     network, x, classes = in_float64(name), noise(2, *size, dtype=torch.float64), [1, 4]
@@ -71,7 +71,10 @@ def test_embedded_model_equals_captum(exact, method):
 
 
 def test_full_vgg16_equals_captum(full_vgg16):
-    """In float64: in float32 two values of a window may lie within rounding, and the layouts in memory decide which wins."""
+    """In float64: in float32 two values of a window may lie within rounding.
+
+    Then the layout in memory decides which wins.
+    """
     network, x, classes = full_vgg16.double(), noise(2, 64, 80, dtype=torch.float64), [281, 967]
     try:
         for method in METHODS:

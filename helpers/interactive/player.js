@@ -22,8 +22,9 @@
     for (const slider of all("input[type=range]"))
       slider.setAttribute("aria-valuetext", data.texts[headline]);
     for (const map of all("[data-map]"))
-      map.querySelectorAll(".player-cells i").forEach((cell, i) =>
-        cell.toggleAttribute("data-here", i === value(map.dataset.map)));
+      map
+        .querySelectorAll(".player-cells i")
+        .forEach((cell, i) => cell.toggleAttribute("data-here", i === value(map.dataset.map)));
     clearTimeout(rest); // a screen reader hears of the last of many changes only
     if (event) rest = setTimeout(say, 700, `${data.texts[headline]} ${data.texts[words]}`);
   }
