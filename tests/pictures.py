@@ -91,6 +91,7 @@ BAD = {
     "channels first": (np.zeros((3, 32, 32), np.uint8), r"shape \(3, 32, 32\) is no picture"),
     "empty array": (np.zeros((0, 32)), "holds no pixel"),
     "floats to 255": (np.full((32, 32), 255.0), r"in \[0, 1\]; divide by 255"),
+    "floats a little over 1": (np.full((32, 32), 1.001), r"in \[0, 1\]"),
     "negative floats": (np.full((32, 32), -0.1), r"in \[0, 1\]"),
     "NaN": (np.full((32, 32), np.nan), r"in \[0, 1\]"),
     "float TIFF to 255": (

@@ -367,8 +367,8 @@ def test_checkpointed_parts_are_refused():
             "called no ReLU: 'guided' would be the plain gradient",
         ),
         (
-            nn.Sequential(nn.ReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)),
-            "1 ReLUs, but also PReLU \\(1 times\\).*strict=False",
+            nn.Sequential(nn.ReLU(), nn.PReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)),
+            "1 ReLUs, but also PReLU \\(2 times\\).*strict=False",
         ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "answers with a tensor \\(1, 4, 30, 30\\)"),
     ],

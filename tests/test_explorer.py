@@ -124,6 +124,23 @@ def test_classes_are_found_by_a_part_of_their_name_if_no_other_has_it(embedded, 
         asked.find(" cat ")
 
 
+def test_the_layers_are_named_with_their_sizes_the_last_one_first(embedded, asked):
+    side = embedded.input_size
+    last, before, *_, first = asked.layers()
+    assert last == (f"features[30] MaxPool2d, {side // 32}x{side // 32}", 30)
+    assert before == (f"features[29] ReLU, {side // 16}x{side // 16}", 29)
+    assert first == (f"features[1] ReLU, {side}x{side}", 1)
+    assert len(asked.layers()) == 13 + 5
+
+
+def test_a_picture_is_told_in_a_sentence(asked):
+    c, name, p = asked.top[1]
+    assert asked.describe(c, "gradient") == f"gradient for {name!r}, probability {p:.1%}"
+    for layer in (30, -1):
+        assert asked.describe(c, "Grad-CAM", layer).startswith("Grad-CAM at features[30] for ")
+    assert asked.describe(c, "Grad-CAM", -2).startswith("Grad-CAM at features[29] for ")
+
+
 def test_what_does_not_exist_is_refused(asked):
     with pytest.raises(ValueError, match="choose one of Grad-CAM"):
         asked.map(0, "LIME")

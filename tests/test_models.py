@@ -108,6 +108,13 @@ def test_unknown_classes_are_refused_with_a_hint(embedded, name, message):
         embedded.class_index(name)
 
 
+def test_a_hint_names_five_classes_at_most(embedded):
+    with pytest.raises(KeyError) as caught:
+        embedded.class_index("e")
+    hint = caught.value.args[0].split("did you mean ")[1].rstrip("?")
+    assert sum("e" in name for name in embedded.class_names) > 5 == len(hint.split(", "))
+
+
 @pytest.mark.parametrize("name", ["vgg19", "", "Embedded"])
 def test_unknown_models_are_refused(name):
     with pytest.raises(

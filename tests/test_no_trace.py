@@ -155,6 +155,37 @@ def test_photos_that_want_gradients_get_none(network, explain):
     assert x.grad is None and not result.requires_grad
 
 
+@pytest.mark.parametrize(
+    "explain",
+    [
+        grad_cam,
+        guided_gradcam,
+        lambda network, x: grad_cam_any(network, x, network.features),
+        lambda network, x: guided_gradcam_any(network, x, network.features),
+    ],
+)
+def test_nothing_that_comes_back_holds_on_to_the_graph(network, explain):
+    assert not any(part.requires_grad for part in explain(network, noise(2, 64)))
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [
+        lambda network, x: grad_cam(network, x, 0, layer=0).maps,
+        lambda network, x: grad_cam_any(network, x, network.features[0], 0).maps,
+        saliency_any,
+        saliency,
+        lambda network, x: guided_gradcam(network, x).guided,
+    ],
+)
+def test_photos_stay_as_they_were_when_the_first_layer_works_in_place(network, explain):
+    network.features.insert(0, nn.ReLU(inplace=True))
+    x = noise(2, 64)
+    copy = x.clone()
+    assert explain(network, x).any()
+    assert torch.equal(x, copy) and x.min() < 0
+
+
 @every
 def test_random_numbers_go_on_as_if_nothing_had_been(network, explain):
     x = noise(1, 64)

@@ -2,6 +2,7 @@
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 from captum.attr import Deconvolution, GuidedBackprop
@@ -71,6 +72,20 @@ def classes_of(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """A class a photo, not always the top one."""
     count = network.classifier[-1].out_features
     return torch.arange(len(x)) % count
+
+
+def test_the_examples_give_something_to_compare():
+    """In many a random network a layer is dead, or no place speaks for the class; not in most."""
+    alive = []
+
+    @EXAMPLES
+    @given(network=vggs(), x=photos)
+    def look(network, x):
+        answer = guided_gradcam(network, x, classes_of(network, x))
+        alive.append([part.any().item() for part in (answer.guided, answer.cam, answer.maps)])
+
+    look()
+    assert np.mean(alive, axis=0).min() > 0.3, alive
 
 
 @pytest.mark.filterwarnings("ignore:Input Tensor 0", "ignore:Setting backward hooks")  # captum's

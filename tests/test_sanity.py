@@ -15,7 +15,7 @@ def network():
         nn.ReLU(inplace=True),
         nn.Conv2d(4, 64, 3),
         nn.Flatten(),
-        nn.Linear(64, 300),
+        nn.Linear(64, 300, bias=False),
     )
 
 
@@ -72,7 +72,7 @@ def test_variance_is_he(network):
     drawn = randomise(network, ["4", "2"])
     assert drawn[4].weight.var().item() == pytest.approx(2 / 64, rel=0.05)
     assert drawn[2].weight.var().item() == pytest.approx(2 / 36, rel=0.1)
-    assert drawn[4].weight.requires_grad and network[4].bias.any() and not drawn[4].bias.any()
+    assert drawn[4].weight.requires_grad and network[2].bias.any() and not drawn[2].bias.any()
 
 
 def test_unknown_layers_are_named(network):

@@ -50,8 +50,8 @@ def test_on_the_way_up_stand_the_networks_own_activations_strongest_first():
 
 @rules
 def test_the_last_step_is_the_methods_picture(rule):
-    c = 3
-    assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
+    for c in (0, 3):
+        assert_close(frame(WAY, 62, rule, c).picture, saliency(NETWORK, X, c, rule)[0])
     assert_close(
         frame(WAY, 62, rule).picture, METHODS[rule](NETWORK).from_features(X, "strongest")[0]
     )
@@ -78,6 +78,10 @@ def test_each_step_down_is_one_layers_step_of_the_one_before(rule):
     for step in DOWN:
         shot = frame(WAY, step, rule, 1, channels=many)
         signal = shot.signal[np.argsort(shot.channels)][None]
+        amounts = signal[0].abs().flatten(1).amax(1)
+        assert amounts[list(shot.channels)].diff().max() <= 0 < amounts.max()  # strongest first
+        if shot.level:
+            assert_close(shot.picture, signal[0].abs().amax(0))
         if before is not None:
             want = WAY.net.steps[shot.layer].down(
                 before, WAY.trace.memory[shot.layer], METHODS[rule].relu_down
@@ -160,6 +164,10 @@ def test_a_panels_scale_is_what_it_says():
 def test_around_a_units_picture_stands_the_photo_faded():
     shot = frame(WAY, 3, "gradient")  # a unit behind two convolutions has reached 5 x 5 pixels
     ((_, shown),) = panels_of(shot)[3].pictures
+    assert panels_of(shot)[3].note == "grey is 0; around it the photo, faded"
+    assert (
+        panels_of(frame(WAY, 31, "gradient"))[3].note == "grey is 0"
+    )  # it has reached every pixel
     faded = 0.3 * shot.photo + 0.35
     inside = ~np.isclose(shown, faded).all(axis=2)
     rows, columns = (np.flatnonzero(inside.any(axis=d)) for d in (1, 0))

@@ -133,6 +133,12 @@ def test_walk_from_features_equals_autograd_with_the_same_rule(network, method, 
     assert_same(METHODS[method](network).from_features(x, unit), want, 1e-9)
 
 
+def test_a_walk_from_features_begins_at_all_of_them_unless_told(network):
+    net, x = GuidedBackprop(network), noise(2, 70)
+    assert_close(net.from_features(x), net.from_features(x, "all"), rtol=0, atol=0)
+    assert not torch.allclose(net.from_features(x), net.from_features(x, "strongest"))
+
+
 def test_trace_holds_the_networks_own_scores_and_feature_maps(network):
     x = noise(3, 40, 65)
     trace = Deconvnet(network).up(x)
@@ -188,6 +194,7 @@ def test_a_walk_may_stop_on_the_way(network):
     trace = net.up(x)
     signal = torch.ones_like(trace.scores)
     middle = net.down(trace, signal, len(net.steps), stop=net.depth)
+    assert middle.is_contiguous() and net.down(trace, middle, net.depth).is_contiguous()
     assert middle.shape == trace.feature_maps.shape
     assert_close(
         net.down(trace, middle, net.depth), net.down(trace, signal, len(net.steps)), rtol=0, atol=0
