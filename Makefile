@@ -27,7 +27,7 @@ help:
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
 	@echo "make runtime              fetch ONNX Runtime and MathJax for the pages anew from npm"
 	@echo "make benchmark            time and memory beside other implementations (some minutes)"
-	@echo "make mutants MODULES=...  does a test notice each small change in these helpers? (an hour or more)"
+	@echo "make mutants MODULES=...  does a test notice each small change in these helpers? (hours for all)"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
 	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
 	@echo "PYTHON=python3.12 make .. choose the Python that $(VENV) is made with"
@@ -98,11 +98,11 @@ benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
 
-# Which modules: those named in tests/mutants.py, for instance MODULES="methods guided"; all of
-# them if none is named.
+# Which modules: some of those in tests/mutants.py, such as MODULES="methods guided"; EVERY=5 tries
+# each fifth change only.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
-	$(BIN)/python -m tests.mutants $(MODULES)
+	$(BIN)/python -m tests.mutants $(MODULES) --every $(or $(EVERY),1)
 
 # From nothing to the embedded weights: book/model.md shows and explains it. Each step goes on where
 # it was interrupted; on two CPU cores the whole takes hours, on a GPU minutes.

@@ -1,20 +1,24 @@
-"""Do the tests notice a change? ``make mutants``, or ``python -m tests.mutants [MODULE ...]``.
+"""Do the tests notice a change? ``make mutants``, or ``python -m tests.mutants --help``.
 
-cosmic-ray makes one small change at a time (another number, sign, comparison, no decorator ...) in
-a copy of the repository, and runs the tests that concern the module. A change that no test notices
-has survived: then a test is missing, or the change makes no difference, which only a reader can
-tell. An hour or more for a large module.
+cosmic-ray knows the changes, one small one at a time: another number, sign or comparison, no
+decorator, an empty loop. Each is made in a copy of the repository, and the tests that concern the
+module run. A change that no test notices has survived: then a test is missing, or the change makes
+no difference, which only a reader can tell.
 """
 
 from __future__ import annotations
 
+import argparse
+import difflib
+import itertools
 import os
-import shlex
+import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .chapters import ROOT
@@ -27,7 +31,7 @@ TESTS = {
     "guided": ("gradcam", "walks", "refusals", "no_trace"),
     "any_network": ("any_network", "refusals", "no_trace"),
     "network": ("models",),
-    "checks": ("refusals", "no_trace", "gradcam"),
+    "checks": ("refusals", "no_trace", "walks"),
     "scaling": ("scaling",),
     "metrics": ("metrics",),
     "sanity": ("sanity",),
@@ -36,78 +40,104 @@ TESTS = {
 }
 #: Large networks: they take most of the time, and notice nothing that small ones do not.
 SLOW = "not full_vgg16 and not vgg11 and not vgg13 and not vgg19"
-#: Of the ten operators that may take another's place, those that a slip of the hand would take;
-#: and none in annotations (``A | B``), which are never evaluated.
-SKIPPED = [
-    "core/ReplaceBinaryOperator_.*_(BitAnd|BitOr|BitXor|LShift|RShift|FloorDiv|Mod|Pow)",
-    "core/ReplaceBinaryOperator_BitOr_.*",
-    "core/ReplaceComparisonOperator_.*_(Is|IsNot)",
-    "core/ReplaceUnaryOperator_USub_.*",
-]
-CONFIGURATION = """
-[cosmic-ray]
-module-path = "helpers/{module}.py"
-timeout = {timeout}
-excluded-modules = []
-test-command = "{command}"
-[cosmic-ray.distributor]
-name = "local"
-[cosmic-ray.filters.operators-filter]
-exclude-operators = {skipped}
-"""
+#: Of all that may take an operator's place, what a slip of the hand would not put there; and the
+#: ``|`` of annotations, which are never evaluated.
+UNLIKELY = re.compile(
+    "core/Replace("
+    "BinaryOperator_.*_(BitAnd|BitOr|BitXor|LShift|RShift|FloorDiv|Mod|Pow)|BinaryOperator_BitOr_.*"
+    "|ComparisonOperator_.*_(Is|IsNot)|UnaryOperator_USub_.*)"
+)
 
 
-def survivors(module: str) -> tuple[int, list[str]]:
-    """How many changes of a module were tried, and the differences that no test noticed."""
-    from cosmic_ray.work_db import WorkDB, use_db
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
+def changes(code: str) -> Iterator[str]:
+    """The text of a module with one change, for each change there is."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
 
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", SLOW]
-    command += [f"tests/test_{name}.py" for name in TESTS[module]]
+    for name in sorted(operator_names()):
+        operator = get_operator(name)
+        if not UNLIKELY.match(name) and not operator.arguments():
+            for occurrence in itertools.count():
+                changed = mutate_code(code, operator(), occurrence)
+                if changed is None:
+                    break
+                yield changed
+
+
+def noticed(module: str, copy: Path, seconds: int = 0) -> bool:
+    """Whether a test of the copy fails, or takes longer than so many seconds (0: however long).
+
+    In a fork of this process, where the large packages are imported already.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    code = 1
+    try:
+        signal.alarm(seconds)
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1), os.dup2(silence, 2)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+            del sys.modules[name]  # the copy's are meant
+        import pytest
+
+        files = [f"tests/test_{name}.py" for name in TESTS[module]]
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, *files])
+    finally:
+        os._exit(code)
+
+
+def survivors(module: str, every: int) -> tuple[int, list[str]]:
+    """How many changes of a module were tried, and as differences those that no test noticed."""
+    left, tried = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
         for part in ("helpers", "tests"):
-            shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", root)
-        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-
-        def run(*words: str) -> None:
-            subprocess.run(words, cwd=root, env=environment, check=True)
-
-        begin = time.monotonic()
-        run(*command)  # without a change they have to pass
-        configuration = CONFIGURATION.format(
-            module=module,
-            timeout=60 + 10 * (time.monotonic() - begin),  # an endless loop is noticed too
-            command=shlex.join(command),
-            skipped=SKIPPED,
-        )
-        (root / "mutants.toml").write_text(configuration)
-        tools = Path(sys.executable).parent
-        run(str(tools / "cosmic-ray"), "init", "mutants.toml", "mutants.sqlite")
-        run(str(tools / "cr-filter-operators"), "mutants.sqlite", "mutants.toml")
-        run(str(tools / "cosmic-ray"), "exec", "mutants.toml", "mutants.sqlite")
-        with use_db(root / "mutants.sqlite", WorkDB.Mode.open) as session:
-            tried = [
-                result
-                for _, result in session.results
-                if result.worker_outcome == WorkerOutcome.NORMAL
-            ]
-    return len(tried), [r.diff for r in tried if r.test_outcome == TestOutcome.SURVIVED]
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, Path(folder, part), ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        file, begin = Path(folder, "helpers", f"{module}.py"), time.monotonic()
+        if noticed(module, Path(folder)):
+            sys.exit(f"the tests of {module} fail without a change: {', '.join(TESTS[module])}")
+        limit = 60 + 10 * round(time.monotonic() - begin)
+        code = file.read_text()
+        for changed in itertools.islice(changes(code), 0, None, every):
+            tried += 1
+            file.write_text(changed)
+            if not noticed(module, Path(folder), limit):
+                lines = difflib.unified_diff(
+                    code.splitlines(), changed.splitlines(), module, module, "", "", 0, ""
+                )
+                left.append("\n".join(lines))
+                print(left[-1], end="\n\n", flush=True)
+    return tried, left
 
 
-def main(modules: list[str]) -> None:
-    unknown = [name for name in modules if name not in TESTS]
-    if unknown:
-        sys.exit(f"no taught module is called {', '.join(unknown)}; there are {', '.join(TESTS)}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", help=f"of {', '.join(TESTS)}; all unless given")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th change")
+    options = parser.parse_args()
+    if unknown := set(options.modules) - set(TESTS):
+        parser.error(f"no taught module is called {', '.join(unknown)}; see --help")
+    # what each fork would import again
+    import captum.attr  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import skimage.metrics  # noqa: F401
+    import torch
+    import torchvision.transforms.v2  # noqa: F401
+
+    torch.set_num_threads(1)  # a fork has none of its parent's other threads
     scores = []
-    for module in modules or TESTS:
-        tried, left = survivors(module)
-        print(*left, sep="\n\n")
+    for module in options.modules or TESTS:
+        tried, left = survivors(module, options.every)
         scores.append(f"{module}: {tried - len(left)} of {tried} changes noticed")
         print(scores[-1], flush=True)
     print("", *scores, sep="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.dont_write_bytecode = True  # two changes of a second would look like one
+    main()

@@ -98,11 +98,8 @@ def test_edges_are_strong_at_an_edge_and_nowhere_else():
     photo = np.zeros((16, 16, 3))
     photo[:, 8:, 1] = 1  # in one colour only
     edges = edge_strength(photo)
-    assert (
-        edges.shape == (16, 16)
-        and edges[:, 7:9].min() > 0.3
-        and edges[:, :6].max() == edges[:, 10:].max() == 0
-    )
+    assert edges.shape == (16, 16) and edges[:, 7:9].min() > 0.3
+    assert edges[:, :6].max() < 1e-12 and edges[:, 10:].max() < 1e-12
     with pytest.raises(ValueError, match="H, W, 3"):
         edge_strength(photo.transpose(2, 0, 1))
 
