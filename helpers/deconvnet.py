@@ -230,11 +230,18 @@ class Trace:
         What the last layer of ``features`` gives, ``(N, C, h, w)``.
     memory : list
         What each step noted for the way down, in the order of the layers.
+    size : tuple of 2 int
+        Height and width of the photos.
+    activations : tuple of torch.Tensor
+        Number k is the output of layer k - 1 of ``features``, number 0 the photos; empty unless
+        :meth:`Deconvnet.up` was asked to keep them.
     """
 
     scores: torch.Tensor
     feature_maps: torch.Tensor
     memory: list[Any]
+    size: tuple[int, int]
+    activations: tuple[torch.Tensor, ...] = ()
 
 
 class Deconvnet(nn.Module):
@@ -301,19 +308,24 @@ class Deconvnet(nn.Module):
             )
 
     @torch.no_grad()
-    def up(self, x: torch.Tensor) -> Trace:
-        """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too."""
-        return self.climb(check_photos(x))
+    def up(self, x: torch.Tensor, keep: bool = False) -> Trace:
+        """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too.
 
-    def climb(self, x: torch.Tensor) -> Trace:
+        ``keep``: whether the trace keeps the activations of all layers of ``features``.
+        """
+        return self.climb(check_photos(x), keep)
+
+    def climb(self, x: torch.Tensor, keep: bool = False) -> Trace:
         """:meth:`up` without looking at the photos, which what is written down (ONNX) cannot do."""
-        memory, feature_maps = [], None
+        size, memory, activations, feature_maps = (x.shape[-2], x.shape[-1]), [], [x], x
         for i, step in enumerate(self.steps):
-            x, noted = step.up(laid_out(x))
+            # a ReLU overwrites what it is given
+            x, noted = step.up(laid_out(x).clone() if keep else laid_out(x))
             memory.append(noted)
-            if i == self.depth - 1:
+            if i < self.depth:
                 feature_maps = x
-        return Trace(x, feature_maps, memory)
+                activations = [*activations, x] if keep else []
+        return Trace(x, feature_maps, memory, size, tuple(activations))
 
     @torch.no_grad()
     def down(
@@ -419,8 +431,13 @@ def laid_out(x: torch.Tensor) -> torch.Tensor:
 
 def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:
     """The start of a walk from one class a photo: 1 at the class, 0 elsewhere, shaped as ``scores``."""
-    chosen = check_classes(classes, scores)
-    return torch.zeros_like(scores).scatter_(1, chosen[:, None], 1)
+    return starts(check_classes(classes, scores), scores)
+
+
+def starts(chosen: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """:func:`one_hot` of classes known to exist, ``(N,)`` or ``(N, K)``: their shape, and one axis more."""
+    every = torch.arange(scores.shape[1], device=scores.device)
+    return (every == chosen[..., None]).to(scores.dtype)
 
 
 def strongest_unit(feature_maps: torch.Tensor) -> torch.Tensor:

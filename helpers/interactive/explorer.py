@@ -14,9 +14,9 @@ import torch
 from .. import scaling
 from ..deconvnet import one_hot
 from ..errors import PhotoError
-from ..gradcam import cam_from_gradient, resize_maps
+from ..guided import explain
 from ..images import SAMPLES, Source, sample
-from ..methods import REGIONS_FIRST, RULES, gradient_rule
+from ..methods import REGIONS_FIRST
 from ..models import Model
 from ..plotting import overlay
 from .stepper import Walk, walk
@@ -30,7 +30,7 @@ SCALES = {
     "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
 }
 COLOURS = ("jet", "viridis", "gray")
-_RULES = {row.title: RULES[row.key] for row in REGIONS_FIRST if row.key in RULES}
+_KEYS = {row.title: row.key for row in REGIONS_FIRST}
 #: Files larger than this are refused unread.
 MOST_BYTES = 30_000_000
 
@@ -99,7 +99,7 @@ class Explorer:
         kinds = {"Pooling": "MaxPool2d", "Rectifier": "ReLU"}
         return [
             (
-                f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.activations[i + 1].shape[2:]))}",
+                f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.trace.activations[i + 1].shape[2:]))}",
                 i,
             )
             for i, step in reversed(list(enumerate(steps)))
@@ -150,7 +150,6 @@ class Explorer:
         return f"{method}{where} for {self.model.class_names[c]!r}, probability {self.probabilities[c]:.1%}"
 
 
-@torch.no_grad()
 def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     """The map of class ``c`` from a finished walk up; no second pass, no autograd. See :meth:`Explorer.map`.
 
@@ -161,14 +160,8 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     ValueError
         If there is no such method.
     """
-    net, trace = way.net, way.trace
-    start = one_hot(c, trace.scores)
-    if method in _RULES:
-        return net.down(trace, start, len(net.steps), 0, _RULES[method])[0]
     if method not in CHOICES:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
-    cut = layer % net.depth + 1 if method == CHOICES[0] else net.depth
-    gradient = net.down(trace, start, len(net.steps), cut, gradient_rule)
-    cam, _ = cam_from_gradient(way.activations[cut], gradient)
-    cam = resize_maps(cam, way.activations[0].shape[-2:])[0]
-    return cam if method == CHOICES[0] else cam * class_map(way, c, "guided backpropagation")
+    start = one_hot(c, way.trace.scores)[:, None]
+    key, cut = _KEYS[method], layer % way.net.depth + 1
+    return explain(way.net, way.trace, start, [key], cut)[key][0, 0]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..deconvnet import Deconvnet, Pooling, probe
+from ..deconvnet import Deconvnet, Pooling, probe, starts
 from ..errors import ModelError
-from ..gradcam import cam_from_gradient, resize_maps
-from ..methods import REGIONS_FIRST, RULES
+from ..guided import explain
+from ..methods import REGIONS_FIRST
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
@@ -63,22 +63,10 @@ class Explanation(nn.Module):
         of :data:`helpers.methods.RULES`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
         Nothing is scaled.
         """
-        net, trace = self.net, self.net.climb(photo)
-        scores = trace.scores
-        explained = torch.where(wanted < 0, scores.argmax(dim=1), wanted)
-        start = (torch.arange(scores.shape[1], device=scores.device) == explained[:, None]).to(
-            scores.dtype
-        )
-        signals = {
-            name: net.down(trace, start, len(net.steps), net.depth, rule)
-            for name, rule in RULES.items()
-        }
-        cam, _ = cam_from_gradient(trace.feature_maps, signals["gradient"])
-        cam = resize_maps(cam, photo.shape[-2:])
-        maps = {
-            name: net.down(trace, signals[name], net.depth, 0, rule) for name, rule in RULES.items()
-        }
-        return scores, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
+        trace = self.net.climb(photo)
+        explained = torch.where(wanted < 0, trace.scores.argmax(dim=1), wanted)
+        maps = explain(self.net, trace, starts(explained[:, None], trace.scores))
+        return trace.scores, explained, *(maps[name][:, 0] for name in OUTPUTS[2:])
 
 
 def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:

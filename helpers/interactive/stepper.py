@@ -27,14 +27,12 @@ class Walk:
     """A photo's way up, with what stands between all layers of ``features``.
 
     net : the two-way network.
-    trace : as :meth:`Deconvnet.up` gives it.
-    activations : D + 1 tensors ``(1, C, h, w)``; number k is the output of layer k - 1, number 0 the photo.
+    trace : as :meth:`Deconvnet.up` gives it, with the activations, D + 1 tensors ``(1, C, h, w)``.
     photo : ``(H, W, 3)`` in [0, 1], as the network sees it.
     """
 
     net: Deconvnet
     trace: Trace
-    activations: tuple[torch.Tensor, ...]
     photo: np.ndarray
 
     @property
@@ -81,7 +79,6 @@ class Frame:
     photo: np.ndarray
 
 
-@torch.no_grad()
 def walk(network: nn.Module, x: torch.Tensor) -> Walk:
     """Send one normalised photo ``(1, 3, H, W)`` up, once, and keep what every layer gives.
 
@@ -97,13 +94,7 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
         raise ValueError(
             f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch."
         )
-    here, memory, between = x, [], [x]
-    for step in net.steps:
-        here, noted = step.up(here.clone())  # a ReLU overwrites what it is given
-        memory.append(noted)
-        between.append(here)
-    activations = tuple(between[: net.depth + 1])
-    return Walk(net, Trace(here, activations[-1], memory), activations, Preprocess.restore(x)[0])
+    return Walk(net, net.up(x, keep=True), Preprocess.restore(x)[0])
 
 
 @torch.no_grad()
@@ -139,7 +130,7 @@ def frame(
     relu_down, down = rule_of(rule), step > depth
     level = way.last_step - step if down else step
     layer = (level if down else level - 1) if step else None
-    activation, signal = way.activations[level], None
+    activation, signal = trace.activations[level], None
     if down:
         signal = _signals(way, rule, c)[level]
         picture = signal[0].clone() if level == 0 else signal[0].abs().amax(dim=0)
