@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .checks import check_classes
+from .checks import check_classes, class_tensor
 from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace, one_hot, starts
 from .gradcam import cam_from_gradient, resize_maps
 from .methods import TABLE, Rule, gradient_rule, rule_of
@@ -64,8 +64,8 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     net = both_ways(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
-    maps, cam, guided = product(net, trace, chosen[:, None])
-    return GuidedGradCAM(maps[:, 0], cam[:, 0], guided[:, 0], chosen, trace.scores)
+    *parts, scores = product(net, trace, chosen[:, None])
+    return GuidedGradCAM(*(part[:, 0] for part in parts), scores)
 
 
 def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedGradCAM:
@@ -77,12 +77,7 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     """
     net = both_ways(network)
     trace = net.up(x)
-    try:
-        chosen = torch.as_tensor(classes, device=x.device)
-    except (TypeError, ValueError) as error:  # words, uneven lists
-        raise TypeError(
-            f"Classes are whole numbers (use model.class_index(name)), got {classes!r}."
-        ) from error
+    chosen = class_tensor(classes, trace.scores)
     if chosen.ndim == 1:
         chosen = chosen.expand(len(x), -1)
     if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
@@ -90,10 +85,7 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
             f"Expected K classes or (N, K) of them for {len(x)} photos, "
             f"got shape {tuple(chosen.shape)}."
         )
-    chosen = torch.stack(
-        [check_classes(column, trace.scores) for column in chosen.unbind(1)], dim=1
-    )
-    return GuidedGradCAM(*product(net, trace, chosen), chosen, trace.scores)
+    return product(net, trace, chosen)
 
 
 def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
@@ -109,7 +101,7 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
 
 
 def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
-    """``network`` both ways, with its fully connected weights in bfloat16, for :func:`guided_gradcam`.
+    """``network`` both ways, for :func:`guided_gradcam`; its fully connected weights in bfloat16.
 
     They are nine tenths of VGG-16's parameters, and reading them is all of the classifier's time;
     the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
@@ -118,7 +110,7 @@ def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
     net = METHODS["guided"](network)
     for step in net.steps:
         if isinstance(step, FullyConnected):
-            step.linear = copy.deepcopy(step.linear).bfloat16()
+            step.layer = copy.deepcopy(step.layer).bfloat16()
     return net
 
 
@@ -127,11 +119,11 @@ def both_ways(network: nn.Module) -> Deconvnet:
     return network if isinstance(network, Deconvnet) else Deconvnet(network)
 
 
-def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Guided Grad-CAM of the classes ``(N, K)`` and its factors, Grad-CAM and the guided map."""
+def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> GuidedGradCAM:
+    """Guided Grad-CAM of the classes ``(N, K)``, from a finished pass up."""
     keys = ("guided_grad_cam", "grad_cam", "guided")
     maps = explain(net, trace, starts(chosen, trace.scores), keys)
-    return tuple(maps[key] for key in keys)
+    return GuidedGradCAM(*(maps[key] for key in keys), chosen, trace.scores)
 
 
 @torch.no_grad()
@@ -202,7 +194,7 @@ def to_features(
 def onwards(
     net: Deconvnet, trace: Trace, signals: torch.Tensor, stop: int, rule: Rule
 ) -> torch.Tensor:
-    """Signals ``(N, K, C, h, w)`` of the last feature maps sent down to the input of step ``stop``."""
+    """Signals ``(N, K, C, h, w)`` of the last feature maps, sent down to the input of ``stop``."""
     # one class after the other: from here a batch would cost memory and gain no time
     each = [net.down(trace, signal, net.depth, stop, rule) for signal in signals.unbind(1)]
     return torch.stack(each, dim=1)

@@ -33,7 +33,7 @@ def test_editing_a_convolution_edits_its_way_back(network):
     before = net.from_class(x, 0)
     step = convolutions(net)[4]
     with torch.no_grad():
-        step.conv.weight[0, 0, 1, 1] = 123.0
+        step.layer.weight[0, 0, 1, 1] = 123.0
     assert step.transposed.weight[0, 0, 1, 1] == 123.0
     assert not torch.equal(net.from_class(x, 0), before)
 
@@ -69,7 +69,7 @@ def test_unpooling_puts_each_value_back_where_the_maximum_was(pool, size):
 
 def test_relu_notes_where_its_input_was_positive_and_works_on_a_copy():
     x = torch.tensor([[-1.0, 0.0, 2.0]])
-    y, mask = Rectifier().up(x)
+    y, mask = Rectifier(nn.ReLU()).up(x)
     assert y.tolist() == [[0, 0, 2]] and mask.tolist() == [[False, False, True]]
     assert x.tolist() == [[-1, 0, 2]]
 
@@ -129,7 +129,7 @@ def test_silent_units_are_skipped_without_a_difference(dtype, signals):
     step = step_for(nn.Linear(11, 6).to(dtype))
     signal = torch.randn(signals, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
     signal[:, 2:4] = signal[-1] = 0  # two silent units; a silent signal
-    weight = step.linear.weight.detach()
+    weight = step.layer.weight.detach()
     for sent in (signal, torch.zeros_like(signal)):
         got = step.down(sent, None, None)
         assert got.dtype == dtype

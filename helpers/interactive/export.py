@@ -22,7 +22,7 @@ from ..methods import REGIONS_FIRST
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
 OUTPUTS = ("scores", "explained", *(row.key for row in REGIONS_FIRST))
-#: Weights are stored in float16 if that moves no output by more than this share of its largest value.
+#: Weights are stored in float16 if that moves no output by more than this share of its largest.
 HALF_TOLERANCE = 1e-3
 #: The version of ONNX's operators: one that the runtime of the page knows.
 OPSET = 20
@@ -58,10 +58,9 @@ class Explanation(nn.Module):
         """Explain one class a photo.
 
         ``photo``: normalised ``(N, 3, H, W)``, float. ``wanted``: int64 ``(N,)``, a class, or -1
-        for the photo's top class. Returns, in the order of :data:`OUTPUTS`: scores ``(N, classes)``;
-        the classes explained ``(N,)``; Grad-CAM ``(N, H, W)``, >= 0; the walk down under each rule
-        of :data:`helpers.methods.RULES`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
-        Nothing is scaled.
+        for the photo's top class. Returns, in the order of :data:`OUTPUTS`, scores
+        ``(N, classes)``, the classes explained ``(N,)``, and every method's map, Grad-CAM
+        ``(N, H, W)``, >= 0, and the others ``(N, 3, H, W)``, signed. Nothing is scaled.
         """
         trace = self.net.climb(photo)
         explained = torch.where(wanted < 0, trace.scores.argmax(dim=1), wanted)
@@ -73,9 +72,10 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     """Write the explanation of a VGG-style network as one ONNX file.
 
     The graph takes one photo: :data:`INPUTS` ``photo`` float32 ``(1, 3, size, size)`` and ``class``
-    int64 ``(1,)``, -1 for the top class; its :data:`OUTPUTS` are those of :meth:`Explanation.forward`.
-    A weight is stored once, for the convolution and its transposed convolution, in float16 if no
-    output moves by more than :data:`HALF_TOLERANCE` of its largest value; the arithmetic is float32.
+    int64 ``(1,)``, -1 for the top class; its :data:`OUTPUTS` are what :class:`Explanation`
+    returns. A weight is stored once, for the convolution and its transposed convolution, in
+    float16 if no output moves by more than :data:`HALF_TOLERANCE` of its largest value; the
+    arithmetic is float32.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     Returns
     -------
     dict
-        ``{"bytes": size of the file, "dtype": "float16" or "float32", "error": largest move of an output by rounding}``.
+        ``bytes``, the size of the file; ``dtype``, "float16" or "float32"; ``error``, how far
+        rounding to float16 moves an output at most, as a share of its largest value.
 
     Raises
     ------
@@ -99,10 +100,10 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     try:
         import onnx
         import onnxscript  # noqa: F401  (what torch.onnx.export writes the graph with)
-    except ImportError as error:
+    except ImportError as missing:
         raise ModelError(
-            f"{error.name} is needed to write ONNX: pip install onnx onnxscript"
-        ) from error
+            f"{missing.name} is needed to write ONNX: pip install onnx onnxscript"
+        ) from missing
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     photo, wanted = probe(size), torch.tensor([-1])
     error = _rounding_error(network, photo, wanted)
@@ -123,19 +124,22 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
 
 @torch.no_grad()
 def _rounding_error(network: nn.Module, photo: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Largest change of an output when the weights are rounded to float16, by the output's largest value."""
+    """How far an output moves, as a share of its largest value, if weights become float16."""
     exact = Explanation(network)(photo, wanted)
     rounded = Explanation(copy.deepcopy(network).half().float())(photo, exact[1])
     return max(
         float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))
-        for a, b in zip(exact, rounded)
+        for a, b in zip(exact, rounded, strict=True)
         if a.is_floating_point()
     )
 
 
 def _pack(graph, half: bool) -> None:
-    """Make the file small: canvases of zeros become an operator that makes them, weights become float16, notes on
-    where in the source each operator comes from go."""
+    """Make the file small.
+
+    Canvases of zeros become an operator that makes them, weights become float16, and notes on where
+    in the source each operator comes from go.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     made = []
