@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from .errors import ModelError
+
 #: VGG halves the photo five times; below 32 pixels nothing is left.
 SMALLEST_SIDE = 32
 
@@ -97,6 +99,27 @@ def _whole_numbers(classes, count: int):
             f"There is no class {classes}: this network knows classes 0 to {count - 1}."
         )
     return classes
+
+
+def vgg_parts(
+    network: nn.Module, classifier: type[nn.Module] = nn.Module
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """``features``, ``avgpool`` and ``classifier`` of a VGG-style network.
+
+    Raises
+    ------
+    ModelError
+        If it has no such parts.
+    """
+    kinds = {"features": nn.Sequential, "avgpool": nn.Module, "classifier": classifier}
+    parts = {name: getattr(network, name, None) for name in kinds}
+    if not all(isinstance(parts[name], kind) for name, kind in kinds.items()):
+        raise ModelError(
+            f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are "
+            "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
+            "saliency_any and grad_cam_any."
+        )
+    return parts["features"], parts["avgpool"], parts["classifier"]
 
 
 @contextmanager

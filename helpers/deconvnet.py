@@ -19,6 +19,7 @@ No autograd is used anywhere in this file.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,27 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_photos, evaluating
+from .checks import check_classes, check_photos, evaluating, vgg_parts
 from .errors import ModelError
 from .methods import RULES, Rule, deconvnet_rule
 
 
-class Convolution(nn.Module):
+class Step(nn.Module):
+    """One layer, both ways.
+
+    ``up(x)`` gives what the layer gives, and a note for the way down; ``down(signal, note, rule)``
+    the signal that goes on below. Only a ReLU asks the rule.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = copy.copy(layer)  # the same parameters, but a mode of its own
+
+    def up(self, x):
+        return self.layer(x), x.shape
+
+
+class Convolution(Step):
     """A convolution up; down, a transposed convolution whose weight *is* the convolution's.
 
     ``Conv2d`` stores its weight as (out, in, kh, kw), ``ConvTranspose2d`` as (in, out, kh, kw)
@@ -41,12 +57,11 @@ class Convolution(nn.Module):
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
+        super().__init__(conv)
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             raise ModelError(
                 f"Only convolutions with a number of zeros as padding can be undone, got {conv}."
             )
-        self.conv = conv
         self.transposed = nn.ConvTranspose2d(
             conv.out_channels,
             conv.in_channels,
@@ -60,117 +75,81 @@ class Convolution(nn.Module):
         )
         self.transposed.weight = conv.weight  # tied: one Parameter, two users
 
-    def up(self, x):
-        return self.conv(x), x.shape
-
-    def down(self, signal, shape, relu_down):
+    def down(self, signal, shape, rule):
         return self.transposed(signal, output_size=shape[-2:])
 
 
-class Rectifier(nn.Module):
-    """A ReLU up; down, whatever the method's rule says.
-
-    With ``inplace`` it overwrites its input on the way up: fresh memory costs as much as the ReLU.
-    """
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
+class Rectifier(Step):
+    """A ReLU up; down, whatever the method's rule says."""
 
     def up(self, x):
-        x = x.relu_() if self.inplace else x.relu()
-        return (
-            x,
-            x.bool(),
-        )  # rectified, it is positive where it is not zero; several times as fast as x > 0
+        x = x.relu()
+        return x, x.bool()  # positive where it is not zero: a third of the time of x > 0
 
-    def down(self, signal, mask, relu_down):
-        return relu_down(signal, mask)
+    def down(self, signal, mask, rule):
+        return rule(signal, mask)
 
 
-class Pooling(nn.Module):
+class Pooling(Step):
     """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
-        super().__init__()
-        kernel, stride = (
-            nn.modules.utils._pair(pool.kernel_size),
-            nn.modules.utils._pair(pool.stride),
-        )
-        if kernel != stride or pool.dilation not in (1, (1, 1)):
+        windows = pool.kernel_size, pool.stride, pool.padding
+        super().__init__(nn.MaxPool2d(*windows, ceil_mode=pool.ceil_mode, return_indices=True))
+        self.unpool = nn.MaxUnpool2d(*windows)
+        # MaxUnpool2d has made pairs of them
+        if self.unpool.kernel_size != self.unpool.stride or pool.dilation not in (1, (1, 1)):
             # where windows overlap one place may win twice, and unpooling would keep one of the two
             raise ModelError(f"Only max-pooling with separate windows can be unpooled, got {pool}.")
-        self.pool = nn.MaxPool2d(
-            pool.kernel_size,
-            pool.stride,
-            pool.padding,
-            ceil_mode=pool.ceil_mode,
-            return_indices=True,
-        )
-        self.unpool = nn.MaxUnpool2d(pool.kernel_size, pool.stride, pool.padding)
 
     def up(self, x):
-        pooled, switches = self.pool(x)
+        pooled, switches = self.layer(x)
         return pooled, (switches, x.shape)
 
-    def down(self, signal, memory, relu_down):
-        switches, shape = memory
+    def down(self, signal, note, rule):
+        switches, shape = note
         return self.unpool(signal, switches, output_size=shape[-2:])
 
 
-class AveragePooling(nn.Module):
+class AveragePooling(Step):
     """Adaptive average pooling up; down, every value shared out evenly over its window."""
-
-    def __init__(self, pool: nn.AdaptiveAvgPool2d) -> None:
-        super().__init__()
-        self.pool = pool
 
     @staticmethod
     def windows(size: int, pooled: int, like: torch.Tensor) -> torch.Tensor:
         """The averaging matrix ``(pooled, size)`` of one axis: row i is 1/n on window i."""
-        matrix = torch.zeros(pooled, size, dtype=like.dtype, device=like.device)
-        for i in range(pooled):
-            start, end = i * size // pooled, -(-(i + 1) * size // pooled)
-            matrix[i, start:end] = 1 / (end - start)
-        return matrix
+        identity = torch.eye(size, dtype=like.dtype, device=like.device)
+        return F.adaptive_avg_pool1d(identity, pooled).T
 
-    def up(self, x):
-        return self.pool(x), x.shape
-
-    def down(self, signal, shape, relu_down):
+    def down(self, signal, shape, rule):
         rows = self.windows(shape[-2], signal.shape[-2], signal)
         columns = self.windows(shape[-1], signal.shape[-1], signal)
         return rows.T @ signal @ columns
 
 
-class Flattening(nn.Module):
+class Flattening(Step):
     """``(N, C, h, w)`` to ``(N, C*h*w)`` up, and back down."""
 
-    def up(self, x):
-        return torch.flatten(x, 1), x.shape
-
-    def down(self, signal, shape, relu_down):
+    def down(self, signal, shape, rule):
         return signal.reshape(-1, *shape[1:])
 
 
-class FullyConnected(nn.Module):
-    """``W x + b`` up; down, ``W^T s`` with the same ``W``, which may be of a narrower dtype than the signals."""
+class FullyConnected(Step):
+    """``W x + b`` up; down, ``W^T s`` with the same ``W``.
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
+    It may be of a narrower dtype than the signals.
+    """
 
     def up(self, x):
-        return self.linear(x.to(self.linear.weight.dtype)).to(x.dtype), None
+        return self.layer(x.to(self.layer.weight.dtype)).to(x.dtype), None
 
-    def down(self, signal, memory, relu_down):
-        weight, narrow = self.linear.weight, signal.to(self.linear.weight.dtype)
+    def down(self, signal, note, rule):
+        weight, narrow = self.layer.weight, signal.to(self.layer.weight.dtype)
         dense = len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64
-        if (
-            dense or torch.compiler.is_compiling()
-        ):  # what is written down, for ONNX, has shapes that no value decides
+        # what is written down, for ONNX, has shapes that no value decides
+        if dense or torch.compiler.is_compiling():
             return (narrow @ weight).to(signal.dtype)
-        # Reading the weights takes all the time. ReLUs have silenced most units: read the others' rows
+        # Reading the weights takes all the time. ReLUs have silenced most units: read the rows of
+        # the others
         which, row = narrow.nonzero(as_tuple=True)
         first = torch.searchsorted(which, torch.arange(len(signal)))
         return F.embedding_bag(
@@ -178,17 +157,30 @@ class FullyConnected(nn.Module):
         ).to(signal.dtype)
 
 
-class Nothing(nn.Module):
+class Nothing(Step):
     """Dropout and identity: nothing happens when a network is asked rather than trained."""
 
     def up(self, x):
         return x, None
 
-    def down(self, signal, memory, relu_down):
+    def down(self, signal, note, rule):
         return signal
 
 
-def step_for(layer: nn.Module) -> nn.Module:
+#: The layers that have a way back here.
+STEPS: dict[type[nn.Module], type[Step]] = {
+    nn.Conv2d: Convolution,
+    nn.ReLU: Rectifier,
+    nn.MaxPool2d: Pooling,
+    nn.AdaptiveAvgPool2d: AveragePooling,
+    nn.Flatten: Flattening,
+    nn.Linear: FullyConnected,
+    nn.Dropout: Nothing,
+    nn.Identity: Nothing,
+}
+
+
+def step_for(layer: nn.Module) -> Step:
     """The two-way step for one layer of the network.
 
     Raises
@@ -196,26 +188,17 @@ def step_for(layer: nn.Module) -> nn.Module:
     ModelError
         If the layer has no way back here.
     """
-    if isinstance(layer, nn.Conv2d):
-        return Convolution(layer)
-    if isinstance(layer, nn.ReLU):
-        return Rectifier()
-    if isinstance(layer, nn.MaxPool2d):
-        return Pooling(layer)
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return AveragePooling(layer)
-    if isinstance(layer, nn.Linear):
-        return FullyConnected(layer)
-    if isinstance(layer, (nn.Dropout, nn.Identity)):
-        return Nothing()
-    if isinstance(layer, nn.BatchNorm2d):
-        raise ModelError(
-            "Fold the batch normalisation into the convolutions first: helpers.fold_batch_norm(network)."
-        )
-    raise ModelError(
-        f"{type(layer).__name__} has no way back here. These methods need a VGG-style network: "
-        "convolutions, ReLUs, max-poolings and fully connected layers, as modules, one behind the other."
+    for kind, step in STEPS.items():
+        if isinstance(layer, kind):
+            return step(layer)
+    advice = (
+        "Fold the batch normalisation into the convolutions first: "
+        "helpers.fold_batch_norm(network)."
+        if isinstance(layer, nn.BatchNorm2d)
+        else "These methods need a VGG-style network: convolutions, ReLUs, max-poolings and fully "
+        "connected layers, as modules, one behind the other."
     )
+    raise ModelError(f"{type(layer).__name__} has no way back here. {advice}")
 
 
 @dataclass(frozen=True)
@@ -230,11 +213,18 @@ class Trace:
         What the last layer of ``features`` gives, ``(N, C, h, w)``.
     memory : list
         What each step noted for the way down, in the order of the layers.
+    size : tuple of 2 int
+        Height and width of the photos.
+    activations : tuple of torch.Tensor
+        Number k is the output of layer k - 1 of ``features``, number 0 the photos; empty unless
+        :meth:`Deconvnet.up` was asked to keep them.
     """
 
     scores: torch.Tensor
     feature_maps: torch.Tensor
     memory: list[Any]
+    size: tuple[int, int]
+    activations: tuple[torch.Tensor, ...] = ()
 
 
 class Deconvnet(nn.Module):
@@ -263,25 +253,11 @@ class Deconvnet(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        parts = [getattr(network, name, None) for name in ("features", "avgpool", "classifier")]
-        if not (
-            isinstance(parts[0], nn.Sequential)
-            and isinstance(parts[1], nn.Module)
-            and isinstance(parts[2], nn.Sequential)
-        ):
-            raise ModelError(
-                f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are needed, as in "
-                "torchvision.models.vgg16. Ask other networks by saliency_any and grad_cam_any."
-            )
-        layers = [*parts[0], parts[1], None, *parts[2]]
-        self.steps = nn.ModuleList(
-            Flattening() if layer is None else step_for(layer) for layer in layers
-        )
+        features, avgpool, classifier = vgg_parts(network, nn.Sequential)
+        layers = [*features, avgpool, nn.Flatten(), *classifier]
+        self.steps = nn.ModuleList(step_for(layer) for layer in layers)
         #: Number of layers in ``features``; steps behind it belong to the classifier.
-        self.depth = len(parts[0])
-        for before, step in zip(self.steps, self.steps[1 : self.depth]):
-            if isinstance(step, Rectifier):  # nobody else reads what a convolution gives
-                step.inplace = isinstance(before, Convolution)
+        self.depth = len(features)
         self._check_against(network)
 
     @torch.no_grad()
@@ -296,24 +272,29 @@ class Deconvnet(nn.Module):
             want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())
         ):
             raise ModelError(
-                f"{type(network).__name__} computes more than its modules show (a functional ReLU such as F.relu, or "
-                "a skip connection?). Replace function calls by modules (nn.ReLU), or ask it by saliency_any and grad_cam_any."
+                f"{type(network).__name__} computes more than its modules show (a functional ReLU "
+                "such as F.relu, or a skip connection?). Replace function calls by modules "
+                "(nn.ReLU), or ask it by saliency_any and grad_cam_any."
             )
 
     @torch.no_grad()
-    def up(self, x: torch.Tensor) -> Trace:
-        """Send photos ``(N, 3, H, W)``, normalised, up to the class scores; H, W >= 32, odd sizes too."""
-        return self.climb(check_photos(x))
+    def up(self, x: torch.Tensor, keep: bool = False) -> Trace:
+        """Send photos ``(N, 3, H, W)``, normalised, up to the class scores.
 
-    def climb(self, x: torch.Tensor) -> Trace:
+        H and W are at least 32; odd sizes are welcome.
+        ``keep``: whether the trace keeps the activations of all layers of ``features``.
+        """
+        return self.climb(check_photos(x), keep)
+
+    def climb(self, x: torch.Tensor, keep: bool = False) -> Trace:
         """:meth:`up` without looking at the photos, which what is written down (ONNX) cannot do."""
-        memory, feature_maps = [], None
+        size, memory, between = (x.shape[-2], x.shape[-1]), [], [x]
         for i, step in enumerate(self.steps):
-            x, noted = step.up(laid_out(x))
-            memory.append(noted)
-            if i == self.depth - 1:
-                feature_maps = x
-        return Trace(x, feature_maps, memory)
+            x, note = step.up(laid_out(x))
+            memory.append(note)
+            if i < self.depth:
+                between = [*between, x] if keep else [x]
+        return Trace(x, between[-1], memory, size, tuple(between) if keep else ())
 
     @torch.no_grad()
     def down(
@@ -331,7 +312,8 @@ class Deconvnet(nn.Module):
         trace : Trace
             From :meth:`up`, of the same photos.
         signal : torch.Tensor
-            Shaped as that output: ``(N, C, h, w)`` inside ``features``, ``(N, classes)`` at the end.
+            Shaped as that output: ``(N, C, h, w)`` inside ``features``, ``(N, classes)`` at the
+            end.
         start, stop : int
             ``self.depth`` starts at the last feature maps, ``len(self.steps)`` at the scores;
             ``stop=0`` ends at the photo.
@@ -345,10 +327,9 @@ class Deconvnet(nn.Module):
             normalised photo; not scaled in any way.
         """
         rule, signal = relu_down or self.relu_down, signal.clone()  # ours, to be overwritten
-        for step, noted in zip(
-            reversed(self.steps[stop:start]), reversed(trace.memory[stop:start])
-        ):
-            signal = step.down(laid_out(signal), noted, rule)
+        steps = list(zip(self.steps, trace.memory, strict=True))[stop:start]
+        for step, note in reversed(steps):
+            signal = step.down(laid_out(signal), note, rule)
         return signal.contiguous()
 
     def from_features(self, x: torch.Tensor, unit: str = "all") -> torch.Tensor:
@@ -357,13 +338,11 @@ class Deconvnet(nn.Module):
         ``unit="all"`` starts from every activation; ``unit="strongest"`` from the single largest
         one of each photo, all others set to zero, as Zeiler and Fergus do.
         """
-        trace = self.up(x)
-        signal = trace.feature_maps
-        if unit == "strongest":
-            signal = strongest_unit(signal)
-        elif unit != "all":
+        if unit not in ("all", "strongest"):
             raise ValueError(f'unit is "all" or "strongest", not {unit!r}.')
-        return self.down(trace, signal, self.depth)
+        trace = self.up(x)
+        start = trace.feature_maps if unit == "all" else strongest_unit(trace.feature_maps)
+        return self.down(trace, start, self.depth)
 
     def from_class(self, x: torch.Tensor, classes=None) -> torch.Tensor:
         """Back-project one class score a photo: ``(N, 3, H, W)``.
@@ -398,12 +377,12 @@ METHODS: dict[str, type[Deconvnet]] = dict(
 
 
 def probe(size: int) -> torch.Tensor:
-    """A photo ``(1, 3, size, size)`` to try a network on: waves, from -1 to 1, the same each time."""
+    """A photo ``(1, 3, size, size)`` to try a network on: waves from -1 to 1, always the same."""
     return torch.linspace(-2, 2, 3 * size * size).sin().reshape(1, 3, size, size)
 
 
 def laid_out(x: torch.Tensor) -> torch.Tensor:
-    """The same values in the memory layout that the CPU convolves fastest; on other devices as they are.
+    """The same values in the memory layout that the CPU convolves fastest; elsewhere as they are.
 
     With the channels innermost (``channels_last``) no signal has to be reordered, and max-pooling
     takes a fraction of the time; but the weights have to be, which costs more where a signal has
@@ -418,9 +397,14 @@ def laid_out(x: torch.Tensor) -> torch.Tensor:
 
 
 def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:
-    """The start of a walk from one class a photo: 1 at the class, 0 elsewhere, shaped as ``scores``."""
-    chosen = check_classes(classes, scores)
-    return torch.zeros_like(scores).scatter_(1, chosen[:, None], 1)
+    """The start of a walk from one class a photo, shaped as ``scores``: 1 at the class, else 0."""
+    return starts(check_classes(classes, scores), scores)
+
+
+def starts(chosen: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """:func:`one_hot` of classes known to exist, ``(N,)`` or ``(N, K)``, and one axis more."""
+    every = torch.arange(scores.shape[1], device=scores.device)
+    return (every == chosen[..., None]).to(scores.dtype)
 
 
 def strongest_unit(feature_maps: torch.Tensor) -> torch.Tensor:

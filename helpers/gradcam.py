@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_photos, evaluating
+from .checks import check_classes, check_photos, evaluating, vgg_parts
 from .errors import ModelError
 
 
@@ -57,17 +57,7 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
     """
     check_photos(x)
-    features, avgpool, classifier = (
-        getattr(network, name, None) for name in ("features", "avgpool", "classifier")
-    )
-    if not (
-        isinstance(features, nn.Sequential)
-        and isinstance(avgpool, nn.Module)
-        and isinstance(classifier, nn.Module)
-    ):
-        raise ModelError(
-            f"{type(network).__name__} has no features, avgpool and classifier to split at; use a VGG-style network."
-        )
+    features, avgpool, classifier = vgg_parts(network)
     if not -len(features) <= layer < len(features):
         raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
     cut = layer % len(features) + 1
@@ -96,5 +86,5 @@ def cam_from_gradient(
 
 
 def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: what ``cv2.resize`` does, for a batch on any device."""
+    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: ``cv2.resize`` for a batch on any device."""
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

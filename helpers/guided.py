@@ -1,30 +1,22 @@
-"""Guided Grad-CAM (Selvaraju et al. 2017, section 3.2): where Grad-CAM looks, in the detail of guided maps."""
+"""Every method's maps from a single pass up: :func:`explain`, and what is made of it.
+
+Guided Grad-CAM (Selvaraju et al. 2017, section 3.2) is the product: where Grad-CAM looks, in the
+detail of guided backpropagation.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from .checks import check_classes
-from .deconvnet import METHODS, FullyConnected, GuidedBackprop, Trace, one_hot
+from .checks import check_classes, class_tensor
+from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace, one_hot, starts
 from .gradcam import cam_from_gradient, resize_maps
-from .methods import RULES, gradient_rule, rule_of
-
-
-def saliency(
-    network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided"
-) -> torch.Tensor:
-    """Back-project one class score a photo through ``network`` by one of :data:`METHODS`.
-
-    ``x``: normalised photos ``(N, 3, H, W)``. Returns the same shape, signed and unscaled.
-    Errors: :class:`Deconvnet`, :func:`helpers.checks.check_photos`,
-    :func:`helpers.checks.check_classes`; an unknown method is a ``ModelError``.
-    """
-    rule_of(method)
-    return METHODS[method](network).from_class(x, classes)
+from .methods import TABLE, Rule, gradient_rule, rule_of
 
 
 class GuidedGradCAM(NamedTuple):
@@ -44,25 +36,36 @@ class GuidedGradCAM(NamedTuple):
     scores: torch.Tensor
 
 
+def saliency(
+    network: nn.Module, x: torch.Tensor, classes=None, method: str = "guided"
+) -> torch.Tensor:
+    """Back-project one class score a photo through ``network`` by one of :data:`METHODS`.
+
+    ``x``: normalised photos ``(N, 3, H, W)``. Returns the same shape, signed and unscaled.
+    Errors: :class:`Deconvnet`, :func:`helpers.checks.check_photos`,
+    :func:`helpers.checks.check_classes`; an unknown method is a ``ModelError``.
+    """
+    rule_of(method)
+    return METHODS[method](network).from_class(x, classes)
+
+
 def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedGradCAM:
     """Guided Grad-CAM of one class a photo, from a single pass up.
 
     The pass notes switches and masks. A walk down through the classifier gives, by the plain
     gradient's rule, Grad-CAM; by the guided rule, the signal that goes on to the pixels. The result
-    is the product of the two, pixel by pixel. No autograd is used, and no gradient of a parameter computed.
+    is the product of the two, pixel by pixel. No autograd is used, and no gradient of a parameter
+    computed.
 
-    ``network`` may also be a :class:`helpers.GuidedBackprop` made before, which saves looking the
-    network over at each call. Parameters and errors are otherwise those of
-    :class:`helpers.Deconvnet` and its ``from_class``.
+    ``network`` may also be a :class:`helpers.Deconvnet` (or :class:`helpers.GuidedBackprop`) made
+    before, which saves looking the network over at each call. Parameters and errors are otherwise
+    those of :class:`helpers.Deconvnet` and its ``from_class``.
     """
-    net = two_way(network)
+    net = both_ways(network)
     trace = net.up(x)
     chosen = check_classes(classes, trace.scores)
-    return GuidedGradCAM(
-        *(part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:])),
-        chosen,
-        trace.scores,
-    )
+    *parts, scores = product(net, trace, chosen[:, None])
+    return GuidedGradCAM(*(part[:, 0] for part in parts), scores)
 
 
 def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedGradCAM:
@@ -72,90 +75,136 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     but the scores has K as its second dimension: maps ``(N, K, 3, H, W)``, cam ``(N, K, H, W)``,
     classes ``(N, K)``. Otherwise as :func:`guided_gradcam`.
     """
-    net = two_way(network)
+    net = both_ways(network)
     trace = net.up(x)
-    try:
-        chosen = torch.as_tensor(classes, device=x.device)
-    except (TypeError, ValueError) as error:  # words, uneven lists
-        raise TypeError(
-            f"Classes are whole numbers (use model.class_index(name)), got {classes!r}."
-        ) from error
+    chosen = class_tensor(classes, trace.scores)
     if chosen.ndim == 1:
         chosen = chosen.expand(len(x), -1)
     if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
         raise ValueError(
-            f"Expected K classes or (N, K) of them for {len(x)} photos, got shape {tuple(chosen.shape)}."
+            f"Expected K classes or (N, K) of them for {len(x)} photos, "
+            f"got shape {tuple(chosen.shape)}."
         )
-    chosen = torch.stack(
-        [check_classes(column, trace.scores) for column in chosen.unbind(1)], dim=1
-    )
-    return GuidedGradCAM(*products(net, trace, chosen, x.shape[-2:]), chosen, trace.scores)
+    return product(net, trace, chosen)
 
 
-def with_bfloat16_classifier(network: nn.Module) -> GuidedBackprop:
-    """The guided walk of ``network`` with a copy of its fully connected weights in bfloat16, for :func:`guided_gradcam`.
+def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
+    """Every method's map of one class a photo, by the method's title, from a single pass up.
+
+    "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``,
+    signed; nothing is scaled. Parameters and errors as for :func:`guided_gradcam`.
+    """
+    net = both_ways(network)
+    trace = net.up(x)
+    maps = explain(net, trace, one_hot(classes, trace.scores)[:, None])
+    return {row.title: maps[row.key][:, 0] for row in TABLE}
+
+
+def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
+    """``network`` both ways, for :func:`guided_gradcam`; its fully connected weights in bfloat16.
 
     They are nine tenths of VGG-16's parameters, and reading them is all of the classifier's time;
     the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
     network's dtype, as do photos and results. Errors: :class:`helpers.Deconvnet`.
     """
-    net = GuidedBackprop(network)
+    net = METHODS["guided"](network)
     for step in net.steps:
         if isinstance(step, FullyConnected):
-            step.linear = copy.deepcopy(step.linear).bfloat16()
+            step.layer = copy.deepcopy(step.layer).bfloat16()
     return net
 
 
-def two_way(network: nn.Module) -> GuidedBackprop:
-    """The network with its guided way down, made here unless it is one already."""
-    return network if isinstance(network, GuidedBackprop) else GuidedBackprop(network)
+def both_ways(network: nn.Module) -> Deconvnet:
+    """The network with its way down, made here unless it is given."""
+    return network if isinstance(network, Deconvnet) else Deconvnet(network)
+
+
+def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> GuidedGradCAM:
+    """Guided Grad-CAM of the classes ``(N, K)``, from a finished pass up."""
+    keys = ("guided_grad_cam", "grad_cam", "guided")
+    maps = explain(net, trace, starts(chosen, trace.scores), keys)
+    return GuidedGradCAM(*(maps[key] for key in keys), chosen, trace.scores)
 
 
 @torch.no_grad()
-def products(
-    net: GuidedBackprop, trace: Trace, chosen: torch.Tensor, size: tuple[int, int]
-) -> tuple[torch.Tensor, ...]:
-    """Maps ``(N, K, 3, H, W)``, Grad-CAM ``(N, K, H, W)`` and guided ``(N, K, 3, H, W)`` of the classes ``(N, K)``."""
-    n, k = chosen.shape
-    start = torch.cat(
-        [one_hot(column, trace.scores)[:, None] for column in chosen.unbind(1)], dim=1
-    )
+def explain(
+    net: Deconvnet,
+    trace: Trace,
+    start: torch.Tensor,
+    keys: Sequence[str] = tuple(row.key for row in TABLE),
+    cut: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """Maps from a finished pass up, by their method's key: all maps and products are made here.
 
-    def both(signal, mask):
-        plain, guided = signal.view(2, n, k, *signal.shape[1:])
-        mask = mask[:, None]  # a photo's mask counts for all of its classes
-        return torch.stack([gradient_rule(plain, mask), net.relu_down(guided, mask)]).view(
-            signal.shape
+    Parameters
+    ----------
+    net, trace
+        From :meth:`Deconvnet.up`; which rule is the net's own does not matter.
+    start : torch.Tensor
+        K signals at the scores for each photo, ``(N, K, classes)``; see :func:`starts`.
+    keys : sequence of str
+        Which methods, by their keys in :data:`helpers.methods.TABLE`. Walks that several of them
+        need are made once.
+    cut : int, optional
+        Grad-CAM looks at the output of layer ``cut - 1`` of ``features``, for which the trace must
+        have kept its activations. None: at the last feature maps.
+
+    Returns
+    -------
+    dict
+        Regions ``(N, K, H, W)``, >= 0; the others ``(N, K, 3, H, W)``, signed. Nothing is scaled.
+    """
+    rows = [row for row in TABLE if row.key in keys]
+    coarse = [gradient_rule for row in rows if row.kind != "pixels"]
+    fine = [row.rule for row in rows if row.rule]
+    signals = to_features(net, trace, start, list(dict.fromkeys(coarse + fine)))
+    pixels = {rule: onwards(net, trace, signals[rule], 0, rule) for rule in dict.fromkeys(fine)}
+    cam = regions(net, trace, signals[gradient_rule], cut) if coarse else None
+    make = {
+        "pixels": lambda row: pixels[row.rule],
+        "regions": lambda row: cam,
+        "product": lambda row: cam[:, :, None] * pixels[row.rule],
+    }
+    return {row.key: make[row.kind](row) for row in rows}
+
+
+def to_features(
+    net: Deconvnet, trace: Trace, start: torch.Tensor, rules: Sequence[Rule]
+) -> dict[Rule, torch.Tensor]:
+    """Signals ``(N, K, classes)`` at the scores sent down through the classifier, by each rule.
+
+    All rules and all classes go side by side: on the way down it takes as long to read the
+    classifier's large weights once as to use them.
+    """
+    sides = (len(rules), *start.shape[:2])
+
+    def side_by_side(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        parts = zip(rules, signal.unflatten(0, sides).unbind(), strict=True)
+        # A photo's mask counts for all of its classes. Each rule gets a copy to overwrite: ONNX
+        # would write what is overwritten back into the whole.
+        return torch.stack([rule(part.clone(), mask[:, None]) for rule, part in parts]).flatten(
+            0, 2
         )
 
-    # Both rules and all classes go through the classifier side by side: on the way down it takes
-    # as long to read its large weights once as to use them
-    signal = net.down(
-        trace, start.flatten(0, 1).repeat(2, 1), len(net.steps), stop=net.depth, relu_down=both
-    )
-    plain, signal = signal.view(2, n, k, *trace.feature_maps.shape[1:])
-    cam, _ = cam_from_gradient(trace.feature_maps.repeat_interleave(k, dim=0), plain.flatten(0, 1))
-    cam = resize_maps(cam, size).view(n, k, *size)
+    signal = torch.cat([start.flatten(0, 1)] * len(rules))
+    signal = net.down(trace, signal, len(net.steps), net.depth, side_by_side)
+    return dict(zip(rules, signal.unflatten(0, sides).unbind(), strict=True))
+
+
+def onwards(
+    net: Deconvnet, trace: Trace, signals: torch.Tensor, stop: int, rule: Rule
+) -> torch.Tensor:
+    """Signals ``(N, K, C, h, w)`` of the last feature maps, sent down to the input of ``stop``."""
     # one class after the other: from here a batch would cost memory and gain no time
-    guided = torch.stack([net.down(trace, one, net.depth) for one in signal.unbind(1)], dim=1)
-    return cam[:, :, None] * guided, cam, guided
+    each = [net.down(trace, signal, net.depth, stop, rule) for signal in signals.unbind(1)]
+    return torch.stack(each, dim=1)
 
 
-def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
-    """Every method's map of one class a photo, by the method's name, from a single pass up; nothing is scaled.
-
-    "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``, signed.
-    Parameters and errors as for :func:`guided_gradcam`.
-    """
-    net = two_way(network)
-    trace = net.up(x)
-    chosen = check_classes(classes, trace.scores)
-    start = one_hot(chosen, trace.scores)
-    maps, cam, guided = (part[:, 0] for part in products(net, trace, chosen[:, None], x.shape[-2:]))
-    return {
-        "gradient": net.down(trace, start, len(net.steps), relu_down=RULES["gradient"]),
-        "Deconvnet": net.down(trace, start, len(net.steps), relu_down=RULES["deconvnet"]),
-        "guided backpropagation": guided,
-        "Grad-CAM": cam,
-        "Guided Grad-CAM": maps,
-    }
+def regions(
+    net: Deconvnet, trace: Trace, gradient: torch.Tensor, cut: int | None = None
+) -> torch.Tensor:
+    """Grad-CAM ``(N, K, H, W)`` from the gradient of the last feature maps, ``(N, K, C, h, w)``."""
+    maps = trace.feature_maps if cut is None else trace.activations[cut]
+    gradient = onwards(net, trace, gradient, net.depth if cut is None else cut, gradient_rule)
+    cams = [cam_from_gradient(maps, one)[0] for one in gradient.unbind(1)]
+    return torch.stack([resize_maps(cam, trace.size) for cam in cams], dim=1)

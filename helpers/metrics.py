@@ -11,73 +11,68 @@ from torch import nn
 from torchvision.transforms.v2 import functional as v2
 
 from .checks import check_classes, check_photos, evaluating
-from .scaling import Map, strength, to_numpy
+from .scaling import Map, amounts, strength
 
 Box = tuple[int, int, int, int]
 
 
-def _amounts(values: Map) -> np.ndarray:
-    array = np.abs(to_numpy(values))
-    return array.max(axis=2) if array.ndim == 3 else array
-
-
-def _inside(shape: tuple[int, int], box: Box) -> np.ndarray:
-    left, top, right, bottom = box
-    height, width = shape
+def _inside(values: Map, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """The map's amounts ``(H, W)``, and True where the box is."""
+    found = amounts(values)
+    (height, width), (left, top, right, bottom) = found.shape, box
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"Box (left, top, right, bottom) = {box} is empty or leaves the map of {height} x {width} pixels."
+            f"Box (left, top, right, bottom) = {box} is empty or leaves the map of "
+            f"{height} x {width} pixels."
         )
-    inside = np.zeros(shape, dtype=bool)
+    inside = np.zeros(found.shape, dtype=bool)
     inside[top:bottom, left:right] = True
-    return inside
+    return found, inside
 
 
 def pointing_game(values: Map, box: Box) -> float:
-    """Does the strongest place lie in the box? 1 or 0; of several equally strong places, their share inside.
+    """Does the strongest place lie in the box? 1 or 0; of several, their share inside.
 
     ``box`` is ``(left, top, right, bottom)`` in pixels, right and bottom exclusive. Of a signed or
     coloured map the largest absolute value of the channels counts. A constant map, the all-zero map
     too, so scores the box's share of the area: what chance would. (Zhang et al. 2016, without
     their tolerance of 15 pixels.)
     """
-    amounts = _amounts(values)
-    inside = _inside(amounts.shape, box)
-    return float(inside[amounts == amounts.max()].mean())
+    found, inside = _inside(values, box)
+    return float(inside[found == found.max()].mean())
 
 
 def energy_in_box(values: Map, box: Box) -> float:
-    """The share of the map's absolute values that lies in the box, from 0 to 1; NaN for an all-zero map.
+    """The share of the map's absolute values in the box, from 0 to 1; NaN for an all-zero map.
 
     ``box`` and channels as in `pointing_game`. (Wang et al. 2020, the energy-based pointing game.)
     """
-    amounts = _amounts(values)
-    inside = _inside(amounts.shape, box)
-    total = amounts.sum()
-    return float(amounts[inside].sum() / total) if total > 0 else float("nan")
+    found, inside = _inside(values, box)
+    return float(found[inside].sum() / found.sum()) if found.any() else float("nan")
 
 
 def _pair(first: Map, second: Map) -> tuple[np.ndarray, np.ndarray]:
-    a, b = _amounts(first), _amounts(second)
+    a, b = amounts(first), amounts(second)
     if a.shape != b.shape:
         raise ValueError(f"The maps differ in size, {a.shape} and {b.shape}; resize one first.")
     return a, b
 
 
 def ssim(first: Map, second: Map) -> float:
-    """Structural similarity of two maps' absolute values, each divided by its largest: from -1 to 1.
+    """Structural similarity of two maps' absolute values, from -1 to 1.
 
-    Channels as in `pointing_game`; windows of 7 x 7 pixels, so the maps need 7 pixels a side.
+    Each map is divided by its largest value. Channels as in `pointing_game`; windows of 7 x 7
+    pixels, so the maps need 7 pixels a side.
     """
     a, b = _pair(first, second)
     return float(structural_similarity(strength(a), strength(b), data_range=1.0))
 
 
 def rank_correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps' absolute values, from -1 to 1; NaN if one is constant."""
+    """Spearman's rank correlation of two maps' absolute values, -1 to 1; NaN if one is constant."""
     from scipy.stats import spearmanr  # takes half a second; only who ranks shall wait
 
-    a, b = (amounts.ravel() for amounts in _pair(first, second))
+    a, b = (found.ravel() for found in _pair(first, second))
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
@@ -97,16 +92,20 @@ def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tens
 
 
 def edge_strength(photo: np.ndarray) -> torch.Tensor:
-    """The other baseline without a network: Sobel's edges of a photo ``(H, W, 3)`` in [0, 1], ``(H, W)`` >= 0."""
+    """The other baseline without a network: Sobel's edges, ``(H, W)``, >= 0.
+
+    ``photo`` is ``(H, W, 3)`` in [0, 1].
+    """
     if np.ndim(photo) != 3 or np.shape(photo)[2] != 3:
         raise ValueError(
-            f"Expected a photo (H, W, 3), got {np.shape(photo)}; model.preprocess.restore(x)[0] is one."
+            f"Expected a photo (H, W, 3), got {np.shape(photo)}; "
+            "model.preprocess.restore(x)[0] is one."
         )
     return torch.from_numpy(sobel(rgb2gray(photo))).float()
 
 
 def blurred(x: torch.Tensor, spread: float = 1 / 16) -> torch.Tensor:
-    """Photos ``(N, 3, H, W)`` without their detail: a Gaussian blur of ``spread`` times the shorter side."""
+    """Photos ``(N, 3, H, W)`` in a Gaussian blur of ``spread`` times the shorter side."""
     sigma = spread * min(x.shape[-2:])
     return v2.gaussian_blur(x, kernel_size=2 * round(2 * sigma) + 1, sigma=sigma)
 
@@ -123,7 +122,8 @@ def replacement_curve(
     """The class's probability while ``start`` turns into ``end``, the map's strongest pixels first.
 
     From the photo to a blurred copy this is *deletion*: a good map makes it fall soon. From the
-    blurred copy to the photo it is *insertion*: a good map makes it rise soon. (Petsiuk et al. 2018.)
+    blurred copy to the photo it is *insertion*: a good map makes it rise soon. (Petsiuk et al.
+    2018.)
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ def replacement_curve(
         Normalised photos ``(1, 3, H, W)`` on the network's device.
     values : Map
         ``(H, W)`` or ``(3, H, W)``; of a signed or coloured map the largest absolute value of the
-        channels counts. Equally strong pixels (Grad-CAM's zeros) go in an order drawn once and for all.
+        channels counts. Equally strong pixels (Grad-CAM's zeros) go in an order drawn once and for
+        all.
     class_index : int
         Whose probability.
     steps : int
@@ -142,7 +143,7 @@ def replacement_curve(
     Returns
     -------
     torch.Tensor
-        ``(steps + 1,)`` float32 on the CPU, in [0, 1], the first of ``start`` and the last of ``end``.
+        ``(steps + 1,)`` float32 on the CPU, in [0, 1], the first of ``start``, the last of ``end``.
 
     Raises
     ------
@@ -150,19 +151,20 @@ def replacement_curve(
         If photos and map differ in size, there is more than one photo, or no step.
     """
     check_photos(start), check_photos(end)
-    amounts = _amounts(values)
-    if len(start) != 1 or start.shape != end.shape or amounts.shape != start.shape[-2:]:
+    found = amounts(values)
+    if len(start) != 1 or start.shape != end.shape or found.shape != start.shape[-2:]:
         raise ValueError(
-            f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, {tuple(end.shape)} and {amounts.shape}."
+            f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, "
+            f"{tuple(end.shape)} and {found.shape}."
         )
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
-    ties = np.random.default_rng(0).permutation(amounts.size)
-    rank = np.empty(amounts.size, dtype=int)  # 0: replaced first
-    rank[np.lexsort((ties, -amounts.ravel()))] = np.arange(amounts.size)
-    rank = torch.from_numpy(rank.reshape(amounts.shape)).to(start.device)
+    ties = np.random.default_rng(0).permutation(found.size)
+    order = np.lexsort((ties, -found.ravel()))
+    # a pixel's place in that order; 0 is replaced first
+    rank = torch.from_numpy(order.argsort().reshape(found.shape)).to(start.device)
     shares = torch.arange(steps + 1, device=start.device) / steps
-    replaced = rank < shares[:, None, None] * amounts.size
+    replaced = rank < shares[:, None, None] * found.size
     with evaluating(network):
         scores = network(torch.where(replaced[:, None], end, start))
     chosen = check_classes(class_index, scores)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,8 @@ from .methods import TABLE
 #: The book's colours: one for what is meant, one for what it is set against, one for the rest.
 INK, ACCENT, CONTRAST, PALE = "#22313f", "#0b6e8f", "#d1495b", "#b8c4cc"
 HEAT = "jet"  # as in the paper and the original post
-#: Tables of colours that keep their order in grey and for colour-blind readers: for maps >= 0, and for signed ones.
+#: Tables of colours that keep their order in grey and for colour-blind readers: for maps >= 0, and
+#: for signed ones.
 SAFE = {"amount": "cividis", "signed": "PuOr"}
 PANEL_INCHES = 2.7
 PAGE_INCHES = 7.4  # a wider figure would be shrunk by the page, words and all
@@ -45,21 +47,27 @@ STYLE = {
 }
 
 
-def _new_figure(width: float, height: float) -> Figure:
+@contextmanager
+def _drawing(
+    width: float, height: float, note: str = "", rows: int = 1, columns: int = 1, **shared
+):
+    """A figure in the book's style and its axes ``(rows, columns)``; the note is set below them."""
     # Made outside `rc_context`: the first figure of a session starts the notebook's backend, and
     # the context, on leaving, would undo the interactive mode that this switches on.
-    return plt.figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
+    figure = plt.figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
+    with plt.rc_context(STYLE):
+        yield figure, figure.subplots(rows, columns, squeeze=False, **shared)
+        if note:
+            letters = int(width * 72 / (0.53 * NOTE_POINTS))  # about half as wide as high
+            # lines of about one length; a last one of one word looks lost
+            length = min(letters, len(note) // -(-len(note) // letters) + 8)
+            figure.supxlabel(textwrap.fill(note, length), fontsize=NOTE_POINTS)
 
 
-def _note(figure: Figure, words: str) -> None:
-    if words:
-        letters = int(
-            figure.get_figwidth() * 72 / (0.53 * NOTE_POINTS)
-        )  # a letter is about half as wide as high
-        lines = -(-len(words) // letters)
-        # lines of about one length; a last one of one word looks lost
-        figure.supxlabel(
-            textwrap.fill(words, min(letters, len(words) // lines + 8)), fontsize=NOTE_POINTS
+def _check_titles(things: Sequence, titles: Sequence[str]) -> None:
+    if len(things) != len(titles) or len(things) == 0:
+        raise ValueError(
+            f"{len(things)} pictures or panels need as many titles, got {len(titles)}."
         )
 
 
@@ -92,7 +100,7 @@ def overlay(
 ) -> np.ndarray:
     """``(1 - opacity) * photo + opacity * heat map``: ``(H, W, 3)`` in [0, 1].
 
-    ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is the original's blend.
+    ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is the original's.
 
     Raises
     ------
@@ -101,7 +109,8 @@ def overlay(
     """
     if np.shape(photo)[:2] != np.shape(values):
         raise ValueError(
-            f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; resize the map first."
+            f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; "
+            "resize the map first."
         )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is a share from 0 to 1, not {opacity}.")
@@ -111,45 +120,40 @@ def overlay(
 def show_row(
     pictures: Sequence[np.ndarray], titles: Sequence[str], note: str = "", columns: int = 4
 ) -> Figure:
-    """Pictures beside each other, a title each; ``note`` stands below and says how they were scaled.
+    """Pictures beside each other, a title each; ``note`` below them says how they were scaled.
 
     Greys ``(H, W)`` and colours ``(H, W, 3)``, all in [0, 1]; after ``columns`` a new row begins.
     """
-    if len(pictures) != len(titles) or len(pictures) == 0:
-        raise ValueError(f"{len(pictures)} pictures need as many titles, got {len(titles)}.")
+    _check_titles(pictures, titles)
     pictures = [check_picture(picture) for picture in pictures]
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    # a panel as wide as the widest picture needs at the common height: about one area for all shapes
+    # as wide as the widest picture needs at the common height: about one area for all shapes
     aspect = max(picture.shape[1] / picture.shape[0] for picture in pictures)
     width = min(PANEL_INCHES * max(1.0, aspect**0.5), PAGE_INCHES / columns)
     # long titles are set smaller, not into each other
     longest = max(len(line) for title in titles for line in title.split("\n")) or 1
     size = max(6.0, min(10.0, width * 72 / (0.6 * longest)))
-    figure = _new_figure(width * columns, (width / aspect + 0.3) * rows + 0.3 * bool(note))
-    with plt.rc_context(STYLE):
-        axes = figure.subplots(rows, columns, squeeze=False)
+    height = (width / aspect + 0.3) * rows + 0.3 * bool(note)
+    with _drawing(width * columns, height, note, rows, columns) as (figure, axes):
         for axis in axes.flat:
             axis.axis("off")
-        for axis, picture, title in zip(axes.flat, pictures, titles):
+        # the last row may have room left
+        for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
             axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(title, fontsize=size)
-        _note(figure, note)
     return figure
 
 
 def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Figure:
-    """Bars of class probabilities, ``[(name, probability), ...]``, the first on top and accented."""
-    names, probabilities = zip(*top)
-    figure = _new_figure(5.4, 0.36 * len(top) + 0.6)
-    with plt.rc_context(STYLE):
-        axis = figure.subplots()
+    """Bars of class probabilities, ``[(name, probability), ...]``, the first on top, accented."""
+    with _drawing(5.4, 0.36 * len(top) + 0.6) as (figure, ((axis,),)):
         # by place, not by name: ImageNet has two classes called "crane"
         bars = axis.barh(
-            range(len(names)),
-            [100 * p for p in probabilities],
+            range(len(top)),
+            [100 * probability for _, probability in top],
             color=[ACCENT] + [PALE] * (len(top) - 1),
-            tick_label=names,
+            tick_label=[name for name, _ in top],
         )
         axis.bar_label(bars, fmt="%.0f %%", padding=4)
         axis.invert_yaxis()
@@ -158,7 +162,7 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
 
 
 def show_curves(
-    panels: Sequence[Mapping[str, Sequence[float]]],
+    charts: Sequence[Mapping[str, Sequence[float]]],
     titles: Sequence[str],
     places: Sequence,
     xlabel: str = "",
@@ -166,21 +170,22 @@ def show_curves(
     note: str = "",
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Panels of curves beside each other on common axes; each panel maps a method's name to its values.
+    """Charts of curves beside each other on common axes; each maps a method's name to its values.
 
     ``places`` are the numbers along the x axis, or words, one a value. A name of :data:`LINES` is
     drawn by its entry, any other by the next one in turn. NaN leaves a gap.
     """
-    if len(panels) != len(titles) or len(panels) == 0:
-        raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
+    _check_titles(charts, titles)
     words = isinstance(places[0], str)
-    figure = _new_figure(6.0 if len(panels) == 1 else PAGE_INCHES, 4.2 + 0.6 * words)
-    with plt.rc_context(STYLE):
-        axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-        for axis, curves, title in zip(axes, panels, titles):
-            for (name, values), turn in zip(curves.items(), itertools.cycle(LINES.values())):
+    width, height = 6.0 if len(charts) == 1 else PAGE_INCHES, 4.2 + 0.6 * words
+    with _drawing(width, height, note, columns=len(charts), sharex=True, sharey=True) as (
+        figure,
+        (axes,),
+    ):
+        for axis, curves, title in zip(axes, charts, titles, strict=True):
+            turns = itertools.cycle(LINES.values())
+            for (name, values), turn in zip(curves.items(), turns, strict=False):
                 colour, mark, line = LINES.get(name, turn)
-                every = max(1, len(values) // 16)
                 axis.plot(
                     range(len(values)) if words else places,
                     values,
@@ -188,50 +193,45 @@ def show_curves(
                     color=colour,
                     marker=mark,
                     markersize=5,
-                    markevery=every,
+                    markevery=max(1, len(values) // 16),
                     label=name,
                 )
-            axis.set(title=title, xlabel=xlabel)
+            axis.set(title=title, xlabel=xlabel, **({"ylim": limits} if limits else {}))
             axis.grid(color=PALE, linewidth=0.5)
             axis.axhline(0, color=INK, linewidth=0.8)
-            if limits:
-                axis.set_ylim(limits)
             if words:
                 axis.set_xticks(range(len(places)), places, rotation=90)
         axes[0].set_ylabel(ylabel)
         figure.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside upper center",
-            ncols=4 if len(panels) > 1 else 3,
+            ncols=4 if len(charts) > 1 else 3,
             frameon=False,
         )
-        _note(figure, note)
     return figure
 
 
 def show_bars(
-    panels: Sequence[Mapping[str, tuple[float, float]]],
+    charts: Sequence[Mapping[str, tuple[float, float]]],
     titles: Sequence[str],
     chance: Sequence[float] | None = None,
     xlabel: str = "",
     note: str = "",
 ) -> Figure:
-    """Panels of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
+    """Charts of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
 
-    ``chance``, one number a panel, is drawn as a dashed line. Names of :data:`LINES` have their colours.
+    ``chance``, one number a chart, is drawn as a dashed line. Names of :data:`LINES` have their
+    colours.
     """
-    if len(panels) != len(titles) or len(panels) == 0:
-        raise ValueError(f"{len(panels)} panels need as many titles, got {len(titles)}.")
-    names = list(panels[0])
-    figure = _new_figure(min(1.5 + 3.9 * len(panels), PAGE_INCHES), 0.36 * len(names) + 1.2)
-    with plt.rc_context(STYLE):
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for i, (axis, rows, title) in enumerate(zip(axes, panels, titles)):
-            values, errors = zip(*(rows[name] for name in names))
+    _check_titles(charts, titles)
+    names = list(charts[0])
+    width, height = min(1.5 + 3.9 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
+    with _drawing(width, height, note, columns=len(charts), sharey=True) as (figure, (axes,)):
+        for i, (axis, rows, title) in enumerate(zip(axes, charts, titles, strict=True)):
             bars = axis.barh(
                 range(len(names)),
-                values,
-                xerr=errors,
+                [rows[name][0] for name in names],
+                xerr=[rows[name][1] for name in names],
                 ecolor=INK,
                 color=[LINES.get(name, (PALE,))[0] for name in names],
                 tick_label=names,
@@ -242,5 +242,4 @@ def show_bars(
             if chance is not None:
                 axis.axvline(chance[i], color=CONTRAST, linestyle="--", linewidth=1.4)
         axes[0].invert_yaxis()
-        _note(figure, note)
     return figure

@@ -10,7 +10,7 @@ from torch import nn
 
 
 def weighted_layers(network: nn.Module) -> list[str]:
-    """Names of the layers with weights (convolutions and linear), the classifier's last one first."""
+    """Names of the layers with weights (convolutions and linear), the classifier's last first."""
     return [
         name for name, part in network.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))
     ][::-1]
@@ -48,13 +48,13 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
 
 
 def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Randomise from the classifier downwards: ``(layer, copy with it and all above it drawn anew)``."""
+    """Randomise from the classifier downwards: ``(layer, copy with all down to it anew)``."""
     names = weighted_layers(network)
     for depth, name in enumerate(names, 1):
         yield name, randomise(network, names[:depth], seed)
 
 
 def independent(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Randomise one layer at a time: ``(layer, copy with only it drawn anew)``, the classifier's last first."""
+    """Randomise one at a time, the classifier's last first: ``(layer, copy with it anew)``."""
     for name in weighted_layers(network):
         yield name, randomise(network, [name], seed)

@@ -25,7 +25,8 @@ def to_numpy(maps: Map) -> np.ndarray:
         array = array.transpose(1, 2, 0)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(
-            f"Expected one map (H, W), (3, H, W) or (H, W, 3), got {array.shape}; index the batch first."
+            f"Expected one map (H, W), (3, H, W) or (H, W, 3), got {array.shape}; "
+            "index the batch first."
         )
     if not np.isfinite(array).all():
         raise ValueError("The map holds NaN or infinite values.")
@@ -58,15 +59,20 @@ def signed(maps: Map, percentile: float = 100) -> np.ndarray:
 
 
 def min_max(maps: Map) -> np.ndarray:
-    """Smallest value to 0, largest to 1: [0, 1], but zero lands anywhere. A constant map becomes 0."""
+    """Smallest value to 0, largest to 1; zero lands anywhere. A constant map becomes 0."""
     array = to_numpy(maps)
     low, high = array.min(), array.max()
     return (array - low) / (high - low) if high > low else np.zeros_like(array)
 
 
-def strength(maps: Map, percentile: float = 100) -> np.ndarray:
-    """How much, whatever the sign and colour: largest absolute value of the channels, [0, 1]."""
+def amounts(maps: Map) -> np.ndarray:
+    """How much, whatever the sign and colour: the channels' largest absolute value, ``(H, W)``."""
     array = np.abs(to_numpy(maps))
-    array = array.max(axis=2) if array.ndim == 3 else array
+    return array.max(axis=2) if array.ndim == 3 else array
+
+
+def strength(maps: Map, percentile: float = 100) -> np.ndarray:
+    """:func:`amounts` to [0, 1]: divided by their ``percentile`` (100: the largest), clipped."""
+    array = amounts(maps)
     limit = _limit(array, percentile)
     return np.clip(array / limit, 0, 1) if limit > 0 else array

@@ -56,7 +56,7 @@ def as_upload(content, name="photo.png"):
     )
 
 
-@pytest.mark.parametrize("c", [0, 40])
+@pytest.mark.parametrize("c", [0, 31])
 def test_maps_are_those_of_the_methods(embedded, asked, c):
     network, x = embedded.network, asked.x
     close = {"rtol": 1e-3, "atol": 1e-5}

@@ -92,7 +92,7 @@ def test_each_step_down_is_one_layers_step_of_the_one_before(rule):
 
 def test_on_the_way_up_the_picture_is_the_strongest_units():
     level = 12
-    activation = WAY.activations[level]
+    activation = WAY.trace.activations[level]
     start = torch.where(activation == activation.max(), activation, 0)
     assert_close(
         frame(WAY, level, "deconvnet").picture, Deconvnet(NETWORK).down(WAY.trace, start, level)[0]
@@ -107,7 +107,7 @@ def test_masks_and_switches_stand_where_they_belong():
         )
         if shot.kind == "Conv2d":
             continue
-        below = WAY.activations[shot.layer][0, list(shot.channels)]
+        below = WAY.trace.activations[shot.layer][0, list(shot.channels)]
         if shot.mask is not None:
             assert torch.equal(shot.mask, below > 0)
         if shot.switches is not None:
@@ -188,14 +188,14 @@ def test_the_map_of_the_walk_goes_up_and_comes_back():
 
 
 def test_a_frame_changes_nothing_it_is_made_of():
-    before = [a.clone() for a in WAY.activations]
+    before = [a.clone() for a in WAY.trace.activations]
     for step in (0, 40, 62):
         first = frame(WAY, step, "guided", 5)
         picture = first.picture.clone()
         assert picture.any()
         first.picture.zero_()
         assert torch.equal(frame(WAY, step, "guided", 5).picture, picture)
-    assert all(map(torch.equal, before, WAY.activations))
+    assert all(map(torch.equal, before, WAY.trace.activations))
 
 
 @pytest.mark.parametrize(

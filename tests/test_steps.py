@@ -1,10 +1,12 @@
 """Each layer's step on its own: tied weights, switches, adjoints."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
-from helpers import Deconvnet, strongest_unit
+from helpers import Deconvnet, ModelError, strongest_unit
 from helpers.deconvnet import AveragePooling, Convolution, Pooling, Rectifier, step_for
 
 from .comparing import assert_close
@@ -33,7 +35,7 @@ def test_editing_a_convolution_edits_its_way_back(network):
     before = net.from_class(x, 0)
     step = convolutions(net)[4]
     with torch.no_grad():
-        step.conv.weight[0, 0, 1, 1] = 123.0
+        step.layer.weight[0, 0, 1, 1] = 123.0
     assert step.transposed.weight[0, 0, 1, 1] == 123.0
     assert not torch.equal(net.from_class(x, 0), before)
 
@@ -69,7 +71,7 @@ def test_unpooling_puts_each_value_back_where_the_maximum_was(pool, size):
 
 def test_relu_notes_where_its_input_was_positive_and_works_on_a_copy():
     x = torch.tensor([[-1.0, 0.0, 2.0]])
-    y, mask = Rectifier().up(x)
+    y, mask = Rectifier(nn.ReLU()).up(x)
     assert y.tolist() == [[0, 0, 2]] and mask.tolist() == [[False, False, True]]
     assert x.tolist() == [[-1, 0, 2]]
 
@@ -129,43 +131,42 @@ def test_strongest_unit_keeps_one_activation_a_photo():
 def test_silent_units_are_skipped_without_a_difference(dtype, signals):
     step = step_for(nn.Linear(11, 6).to(dtype))
     signal = torch.randn(signals, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
-    signal[:, 2:4] = signal[-1] = 0  # two silent units; a silent signal
-    weight = step.linear.weight.detach()
-    for sent in (signal, torch.zeros_like(signal)):
-        got = step.down(sent, None, None)
-        assert got.dtype == dtype
-        assert_close(
-            got.double(),
-            sent.double() @ weight.double(),
-            rtol=1e-2,
-            atol=1e-6 if dtype == torch.float32 else 1e-2,
-        )
-
-
-def test_only_a_relu_behind_a_convolution_works_in_place():
-    layers = [
-        nn.ReLU(),
-        nn.Conv2d(3, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.ReLU(),
-    ]
-    network = nn.Module()
-    network.features, network.avgpool, network.classifier = (
-        nn.Sequential(*layers),
-        nn.Identity(),
-        nn.Sequential(nn.ReLU(), nn.Linear(4 * 32**2, 2)),
+    signal[:, 2:4] = 0  # two silent units
+    signal[1:2] = 0  # a silent signal
+    got = step.down(signal, None, None)
+    assert got.dtype == dtype
+    assert_close(
+        got.double(),
+        signal.double() @ step.layer.weight.detach().double(),
+        rtol=1e-2,
+        atol=1e-6 if dtype == torch.float32 else 1e-2,
     )
-    network.forward = lambda x: network.classifier(network.features(x).flatten(1))
+    silence = step.down(torch.zeros_like(signal), None, None)
+    assert silence.shape == got.shape and not silence.any()
+
+
+def test_the_way_up_may_keep_what_every_layer_gives(network):
     net, x = Deconvnet(network), noise(1, 64)
-    with torch.no_grad():
-        maps = network.features(x)
-    assert [step.inplace for step in net.steps if isinstance(step, Rectifier)] == [
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
-    assert_close(net.up(x).feature_maps, maps)
+    trace = net.up(x, keep=True)
+    assert len(trace.activations) == net.depth + 1 and trace.size == (64, 64)
+    pairs = itertools.pairwise(trace.activations)
+    for layer, (below, above) in zip(network.features, pairs, strict=True):
+        with torch.no_grad():
+            assert_close(above, layer(below.clone()))
+        # no ReLU has overwritten its input
+        assert not isinstance(layer, nn.Conv2d) or above.min() < 0 < above.max()
+    assert trace.activations[-1] is trace.feature_maps and net.up(x).activations == ()
+
+
+def test_a_mode_set_here_is_not_the_networks(network):
+    """A dropout switched off by a helper would stay off while the network is trained further."""
+    network.train()
+    assert not any(module.training for module in Deconvnet(network).eval().modules())
+    assert all(module.training for module in network.modules())
+
+
+def test_an_overlapping_pooling_is_refused_however_it_is_written():
+    for pool in (nn.MaxPool2d(3, 2), nn.MaxPool2d((2, 3), 2), nn.MaxPool2d(2, dilation=(1, 2))):
+        with pytest.raises(ModelError, match="separate windows"):
+            step_for(pool)
+    step_for(nn.MaxPool2d(2, (2, 2), dilation=(1, 1)))

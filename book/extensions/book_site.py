@@ -21,14 +21,17 @@ def write_live_assets(app) -> None:
 
 
 def own_badge(app, docname, source) -> None:
-    """The badge's picture from the site itself; in the notebooks its address is the one that works everywhere."""
+    """The badge's picture from the site itself; a notebook's address for it works everywhere."""
     source[0] = source[0].replace(
         "https://colab.research.google.com/assets/colab-badge.svg", "/book/static/colab-badge.svg"
     )
 
 
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Thebe, which jupyter-book always adds and this book does not use, declares its constants twice: an error on every page."""
+    """Take Thebe away, which jupyter-book always adds and this book does not use.
+
+    It declares its constants twice, which is an error on every page.
+    """
     scripts = context.get("script_files", [])
     context["script_files"] = [
         s

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from .. import scaling
-from ..deconvnet import one_hot
+from ..deconvnet import Pooling, Rectifier, one_hot
 from ..errors import PhotoError
-from ..gradcam import cam_from_gradient, resize_maps
+from ..guided import explain
 from ..images import SAMPLES, Source, sample
-from ..methods import REGIONS_FIRST, RULES, gradient_rule
+from ..methods import REGIONS_FIRST
 from ..models import Model
 from ..plotting import overlay
 from .stepper import Walk, walk
@@ -30,7 +30,7 @@ SCALES = {
     "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
 }
 COLOURS = ("jet", "viridis", "gray")
-_RULES = {row.title: RULES[row.key] for row in REGIONS_FIRST if row.key in RULES}
+_KEYS = {row.title: row.key for row in REGIONS_FIRST}
 #: Files larger than this are refused unread.
 MOST_BYTES = 30_000_000
 
@@ -69,7 +69,8 @@ class Explorer:
         """
         if isinstance(photo, (bytes, bytearray, memoryview)) and len(photo) > MOST_BYTES:
             raise PhotoError(
-                f"The file has {len(photo) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are read. Scale the picture down first."
+                f"The file has {len(photo) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} MB are "
+                "read. Scale the picture down first."
             )
         x = self.model.prepare(photo)
         way = walk(
@@ -80,12 +81,19 @@ class Explorer:
         self.probabilities = way.trace.scores.softmax(dim=1)[0]
         values, indices = self.probabilities.topk(min(5, len(self.probabilities)))
         self.top = [
-            (i, self.model.class_names[i], p) for i, p in zip(indices.tolist(), values.tolist())
+            (i, self.model.class_names[i], p)
+            for i, p in zip(indices.tolist(), values.tolist(), strict=True)
         ]
         self._map = functools.lru_cache(maxsize=32)(functools.partial(class_map, way))
 
     def find(self, text: str) -> int:
-        """Index of a class by its name or by the only name that contains ``text``; KeyError in words otherwise."""
+        """Index of a class by its name, or by the only name that contains ``text``.
+
+        Raises
+        ------
+        KeyError
+            In words, if there is none or several.
+        """
         near = [
             i
             for i, name in enumerate(self.model.class_names)
@@ -94,21 +102,19 @@ class Explorer:
         return near[0] if len(near) == 1 else self.model.class_index(text.strip())
 
     def layers(self) -> list[tuple[str, int]]:
-        """What Grad-CAM may look at: (words, index) of the poolings and the ReLUs before them, last first."""
-        steps = list(self.way.net.steps[: self.way.net.depth])
-        kinds = {"Pooling": "MaxPool2d", "Rectifier": "ReLU"}
-        return [
-            (
-                f"features[{i}] {kinds[type(step).__name__]}, {'x'.join(map(str, self.way.activations[i + 1].shape[2:]))}",
-                i,
-            )
-            for i, step in reversed(list(enumerate(steps)))
-            if type(step).__name__ in kinds
-        ]
+        """What Grad-CAM may look at: (words, index) of the poolings and ReLUs, last first."""
+        words = {Pooling: "MaxPool2d", Rectifier: "ReLU"}
+        found = []
+        for i, step in enumerate(self.way.net.steps[: self.way.net.depth]):
+            if type(step) in words:
+                places = "x".join(map(str, self.way.trace.activations[i + 1].shape[2:]))
+                found.append((f"features[{i}] {words[type(step)]}, {places}", i))
+        return found[::-1]
 
     def map(self, c: int, method: str = CHOICES[0], layer: int = -1) -> torch.Tensor:
-        """The unscaled map of one class: Grad-CAM ``(H, W)`` >= 0, resized to the photo; else ``(3, H, W)``, signed.
+        """The unscaled map of one class, of the photo's size.
 
+        Grad-CAM is ``(H, W)``, >= 0; the others are ``(3, H, W)``, signed.
         ``layer`` counts only for Grad-CAM. Errors: :func:`class_map`.
         """
         return self._map(c, method, layer if method == CHOICES[0] else -1)
@@ -147,12 +153,14 @@ class Explorer:
     def describe(self, c: int, method: str, layer: int = -1) -> str:
         """One sentence on a picture, for its text alternative and its caption."""
         where = f" at features[{layer % self.way.net.depth}]" if method == CHOICES[0] else ""
-        return f"{method}{where} for {self.model.class_names[c]!r}, probability {self.probabilities[c]:.1%}"
+        return (
+            f"{method}{where} for {self.model.class_names[c]!r}, "
+            f"probability {self.probabilities[c]:.1%}"
+        )
 
 
-@torch.no_grad()
 def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
-    """The map of class ``c`` from a finished walk up; no second pass, no autograd. See :meth:`Explorer.map`.
+    """The map of class ``c`` from a finished walk up: no second pass. See :meth:`Explorer.map`.
 
     Raises
     ------
@@ -161,14 +169,8 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     ValueError
         If there is no such method.
     """
-    net, trace = way.net, way.trace
-    start = one_hot(c, trace.scores)
-    if method in _RULES:
-        return net.down(trace, start, len(net.steps), 0, _RULES[method])[0]
     if method not in CHOICES:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
-    cut = layer % net.depth + 1 if method == CHOICES[0] else net.depth
-    gradient = net.down(trace, start, len(net.steps), cut, gradient_rule)
-    cam, _ = cam_from_gradient(way.activations[cut], gradient)
-    cam = resize_maps(cam, way.activations[0].shape[-2:])[0]
-    return cam if method == CHOICES[0] else cam * class_map(way, c, "guided backpropagation")
+    start = one_hot(c, way.trace.scores)[:, None]
+    key, cut = _KEYS[method], layer % way.net.depth + 1
+    return explain(way.net, way.trace, start, [key], cut)[key][0, 0]

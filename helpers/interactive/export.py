@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..deconvnet import Deconvnet, Pooling, probe
+from ..deconvnet import Deconvnet, Pooling, probe, starts
 from ..errors import ModelError
-from ..gradcam import cam_from_gradient, resize_maps
-from ..methods import REGIONS_FIRST, RULES
+from ..guided import explain
+from ..methods import REGIONS_FIRST
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
 OUTPUTS = ("scores", "explained", *(row.key for row in REGIONS_FIRST))
-#: Weights are stored in float16 if that moves no output by more than this share of its largest value.
+#: Weights are stored in float16 if that moves no output by more than this share of its largest.
 HALF_TOLERANCE = 1e-3
 #: The version of ONNX's operators: one that the runtime of the page knows.
 OPSET = 20
@@ -32,10 +32,10 @@ class ScatterPooling(Pooling):
     """A pooling with its way down written as a scatter, which ONNX has."""
 
     def __init__(self, pooling: Pooling) -> None:
-        super().__init__(pooling.pool)
+        super().__init__(pooling.layer)
 
-    def down(self, signal, memory, relu_down):
-        switches, shape = memory
+    def down(self, signal, note, rule):
+        switches, shape = note
         zeros = signal.new_zeros(*shape[:2], shape[2] * shape[3])
         return zeros.scatter(2, switches.flatten(2), signal.flatten(2)).reshape(shape)
 
@@ -58,36 +58,24 @@ class Explanation(nn.Module):
         """Explain one class a photo.
 
         ``photo``: normalised ``(N, 3, H, W)``, float. ``wanted``: int64 ``(N,)``, a class, or -1
-        for the photo's top class. Returns, in the order of :data:`OUTPUTS`: scores ``(N, classes)``;
-        the classes explained ``(N,)``; Grad-CAM ``(N, H, W)``, >= 0; the walk down under each rule
-        of :data:`helpers.methods.RULES`, ``(N, 3, H, W)``, signed; Guided Grad-CAM ``(N, 3, H, W)``.
-        Nothing is scaled.
+        for the photo's top class. Returns, in the order of :data:`OUTPUTS`, scores
+        ``(N, classes)``, the classes explained ``(N,)``, and every method's map, Grad-CAM
+        ``(N, H, W)``, >= 0, and the others ``(N, 3, H, W)``, signed. Nothing is scaled.
         """
-        net, trace = self.net, self.net.climb(photo)
-        scores = trace.scores
-        explained = torch.where(wanted < 0, scores.argmax(dim=1), wanted)
-        start = (torch.arange(scores.shape[1], device=scores.device) == explained[:, None]).to(
-            scores.dtype
-        )
-        signals = {
-            name: net.down(trace, start, len(net.steps), net.depth, rule)
-            for name, rule in RULES.items()
-        }
-        cam, _ = cam_from_gradient(trace.feature_maps, signals["gradient"])
-        cam = resize_maps(cam, photo.shape[-2:])
-        maps = {
-            name: net.down(trace, signals[name], net.depth, 0, rule) for name, rule in RULES.items()
-        }
-        return scores, explained, cam, *maps.values(), cam[:, None] * maps["guided"]
+        trace = self.net.climb(photo)
+        explained = torch.where(wanted < 0, trace.scores.argmax(dim=1), wanted)
+        maps = explain(self.net, trace, starts(explained[:, None], trace.scores))
+        return trace.scores, explained, *(maps[name][:, 0] for name in OUTPUTS[2:])
 
 
 def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     """Write the explanation of a VGG-style network as one ONNX file.
 
     The graph takes one photo: :data:`INPUTS` ``photo`` float32 ``(1, 3, size, size)`` and ``class``
-    int64 ``(1,)``, -1 for the top class; its :data:`OUTPUTS` are those of :meth:`Explanation.forward`.
-    A weight is stored once, for the convolution and its transposed convolution, in float16 if no
-    output moves by more than :data:`HALF_TOLERANCE` of its largest value; the arithmetic is float32.
+    int64 ``(1,)``, -1 for the top class; its :data:`OUTPUTS` are what :class:`Explanation`
+    returns. A weight is stored once, for the convolution and its transposed convolution, in
+    float16 if no output moves by more than :data:`HALF_TOLERANCE` of its largest value; the
+    arithmetic is float32.
 
     Parameters
     ----------
@@ -101,7 +89,8 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     Returns
     -------
     dict
-        ``{"bytes": size of the file, "dtype": "float16" or "float32", "error": largest move of an output by rounding}``.
+        ``bytes``, the size of the file; ``dtype``, "float16" or "float32"; ``error``, how far
+        rounding to float16 moves an output at most, as a share of its largest value.
 
     Raises
     ------
@@ -111,10 +100,10 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     try:
         import onnx
         import onnxscript  # noqa: F401  (what torch.onnx.export writes the graph with)
-    except ImportError as error:
+    except ImportError as missing:
         raise ModelError(
-            f"{error.name} is needed to write ONNX: pip install onnx onnxscript"
-        ) from error
+            f"{missing.name} is needed to write ONNX: pip install onnx onnxscript"
+        ) from missing
     network = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
     photo, wanted = probe(size), torch.tensor([-1])
     error = _rounding_error(network, photo, wanted)
@@ -135,19 +124,22 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
 
 @torch.no_grad()
 def _rounding_error(network: nn.Module, photo: torch.Tensor, wanted: torch.Tensor) -> float:
-    """Largest change of an output when the weights are rounded to float16, by the output's largest value."""
+    """How far an output moves, as a share of its largest value, if weights become float16."""
     exact = Explanation(network)(photo, wanted)
     rounded = Explanation(copy.deepcopy(network).half().float())(photo, exact[1])
     return max(
         float((a - b).abs().max() / a.abs().max().clamp(min=1e-30))
-        for a, b in zip(exact, rounded)
+        for a, b in zip(exact, rounded, strict=True)
         if a.is_floating_point()
     )
 
 
 def _pack(graph, half: bool) -> None:
-    """Make the file small: canvases of zeros become an operator that makes them, weights become float16, notes on
-    where in the source each operator comes from go."""
+    """Make the file small.
+
+    Canvases of zeros become an operator that makes them, weights become float16, and notes on where
+    in the source each operator comes from go.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     made = []

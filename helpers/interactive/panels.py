@@ -66,11 +66,15 @@ def data_address(file: bytes) -> str:
 
 
 def board(panels: Sequence[Panel], headline: str = "", words: str = "", file=encode) -> str:
-    """Panels with what is said about them. ``file`` turns a picture into the bytes of a PNG or WebP file."""
+    """Panels with what is said about them.
+
+    ``file`` turns a picture into the bytes of a PNG or WebP file.
+    """
     tiled = " player-tiled" * any(not panel.large for panel in panels)
+    inside = "".join(_panel(panel, file) for panel in panels)
     return (
         f'<p class="player-headline">{html.escape(headline)}</p>'
-        f'<div class="player-panels{tiled}">{"".join(_panel(panel, file) for panel in panels)}</div>'
+        f'<div class="player-panels{tiled}">{inside}</div>'
         f'<p class="player-words">{html.escape(words)}</p>'
     )
 
@@ -81,23 +85,29 @@ def _panel(panel: Panel, file) -> str:
         for words, picture in panel.pictures
     )
     return (
-        f'<div class="player-panel{" player-large" * panel.large}"><p><b>{html.escape(panel.title)}</b> <span>{html.escape(panel.note)}</span></p>'
+        f'<div class="player-panel{" player-large" * panel.large}">'
+        f"<p><b>{html.escape(panel.title)}</b> <span>{html.escape(panel.note)}</span></p>"
         f'<div class="player-pictures{" player-sharp" * panel.sharp}">{pictures}</div></div>'
     )
 
 
 def track(stops: Sequence[tuple[int, int, str]], here: int) -> str:
-    """A map of a walk up (row 1) and down (row 2): a cell a step, at (row, column), coloured by its kind; ``here`` is marked.
+    """A map of a walk up (row 1) and down (row 2).
 
-    It repeats for the eye what the slider beside it tells a screen reader, and is hidden from that.
+    Each step is a cell at (row, column), coloured by its kind; number ``here`` is marked. The map
+    repeats for the eye what the slider beside it tells a screen reader, and is hidden from that.
     """
     cells = "".join(
-        f'<i data-kind="{html.escape(kind, quote=True)}" title="step {step}: {html.escape(kind, quote=True)}" style="grid-area:{row}/{column}"{" data-here" * (step == here)}></i>'
+        f'<i data-kind="{html.escape(kind)}" title="step {step}: {html.escape(kind)}" '
+        f'style="grid-area:{row}/{column}"{" data-here" * (step == here)}></i>'
         for step, (row, column, kind) in enumerate(stops)
     )
     kinds = dict.fromkeys(kind for _, _, kind in stops)
     key = "".join(
-        f'<span><i data-kind="{html.escape(kind, quote=True)}"></i> {html.escape(kind)}</span>'
+        f'<span><i data-kind="{html.escape(kind)}"></i> {html.escape(kind)}</span>'
         for kind in kinds
     )
-    return f'<div class="player-track" aria-hidden="true"><div class="player-cells">{cells}</div><p>{key}<span>upper row: up, lower row: down</span></p></div>'
+    return (
+        f'<div class="player-track" aria-hidden="true"><div class="player-cells">{cells}</div>'
+        f"<p>{key}<span>upper row: up, lower row: down</span></p></div>"
+    )

@@ -1,4 +1,4 @@
-"""Pictures to step through on a page without a kernel: HTML and a few lines of script, all in one piece.
+"""Pictures to step through on a page without a kernel: HTML, CSS and script, all in one piece.
 
 Nothing is fetched. Every control is one of HTML's own (a slider, a list, buttons), so it works by
 keyboard; each picture has its text alternative, and what has changed is read out once the reader
@@ -30,7 +30,8 @@ class Control:
     options : its values in words.
     kind : "slider" (with Back and Next beside it), "buttons" or "list".
     start : number of the option chosen at first.
-    stops : for a slider, a place on its map for each option; see :func:`helpers.interactive.panels.track`.
+    stops : for a slider, a place on its map for each option; see
+        :func:`helpers.interactive.panels.track`.
     """
 
     label: str
@@ -126,12 +127,14 @@ def _control(name: str, i: int, control: Control) -> str:
         last = len(options) - 1
         return (
             f'<button type="button" data-move="-1" data-of="{i}">Back</button>'
-            f'<label>{label} <input type="range" data-control="{i}" min="0" max="{last}" value="{control.start}" autocomplete="off"></label>'
+            f'<label>{label} <input type="range" data-control="{i}" min="0" max="{last}" '
+            f'value="{control.start}" autocomplete="off"></label>'
             f'<button type="button" data-move="1" data-of="{i}">Next</button>'
         )
     if control.kind == "buttons":
         radios = "".join(
-            f'<label><input type="radio" name="{name}-{i}" data-control="{i}" value="{j}"{" checked" * (j == control.start)} autocomplete="off"> {option}</label>'
+            f'<label><input type="radio" name="{name}-{i}" data-control="{i}" value="{j}"'
+            f'{" checked" * (j == control.start)} autocomplete="off"> {option}</label>'
             for j, option in enumerate(options)
         )
         return f"<fieldset><legend>{label}</legend>{radios}</fieldset>"

@@ -27,14 +27,12 @@ class Walk:
     """A photo's way up, with what stands between all layers of ``features``.
 
     net : the two-way network.
-    trace : as :meth:`Deconvnet.up` gives it.
-    activations : D + 1 tensors ``(1, C, h, w)``; number k is the output of layer k - 1, number 0 the photo.
+    trace : as :meth:`Deconvnet.up` gives it, with the activations, D + 1 tensors ``(1, C, h, w)``.
     photo : ``(H, W, 3)`` in [0, 1], as the network sees it.
     """
 
     net: Deconvnet
     trace: Trace
-    activations: tuple[torch.Tensor, ...]
     photo: np.ndarray
 
     @property
@@ -54,14 +52,17 @@ class Frame:
     down : whether the walk is on its way down.
     rule : "gradient", "deconvnet" or "guided".
     shape : ``(C, h, w)`` at this level.
-    channels : the K channels shown: of largest activation on the way up, of largest absolute signal on the way down.
+    channels : the K channels shown: of largest activation on the way up, of largest absolute signal
+        on the way down.
     activation : ``(K, h, w)``.
     mask : bool ``(K, h, w)``, where the ReLU's input was positive; None unless the layer is a ReLU.
-    switches : bool ``(K, H, W)`` in the pooling's input, True where a window's maximum was; None unless it is a pooling.
+    switches : bool ``(K, H, W)`` in the pooling's input, True where a window's maximum was; None
+        unless it is a pooling.
     signal : ``(K, h, w)`` on the way down, signed; None on the way up.
-    picture : on the way up ``(3, H, W)``, the strongest unit of this level back-projected to the photo
-        (step 0: the normalised photo). On the way down the signal so far: ``(h, w)``, at each place its
-        largest absolute value over all channels; in the last step ``(3, H, W)``, the finished picture.
+    picture : on the way up ``(3, H, W)``, the strongest unit of this level back-projected to the
+        photo (step 0: the normalised photo). On the way down the signal so far: ``(h, w)``, at each
+        place its largest absolute value over all channels; in the last step ``(3, H, W)``, the
+        finished picture.
     photo : ``(H, W, 3)`` in [0, 1], as the network sees it.
     """
 
@@ -81,7 +82,6 @@ class Frame:
     photo: np.ndarray
 
 
-@torch.no_grad()
 def walk(network: nn.Module, x: torch.Tensor) -> Walk:
     """Send one normalised photo ``(1, 3, H, W)`` up, once, and keep what every layer gives.
 
@@ -97,13 +97,7 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
         raise ValueError(
             f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch."
         )
-    here, memory, between = x, [], [x]
-    for step in net.steps:
-        here, noted = step.up(here.clone())  # a ReLU overwrites what it is given
-        memory.append(noted)
-        between.append(here)
-    activations = tuple(between[: net.depth + 1])
-    return Walk(net, Trace(here, activations[-1], memory), activations, Preprocess.restore(x)[0])
+    return Walk(net, net.up(x, keep=True), Preprocess.restore(x)[0])
 
 
 @torch.no_grad()
@@ -139,7 +133,7 @@ def frame(
     relu_down, down = rule_of(rule), step > depth
     level = way.last_step - step if down else step
     layer = (level if down else level - 1) if step else None
-    activation, signal = way.activations[level], None
+    activation, signal = trace.activations[level], None
     if down:
         signal = _signals(way, rule, c)[level]
         picture = signal[0].clone() if level == 0 else signal[0].abs().amax(dim=0)
@@ -173,7 +167,10 @@ def frame(
 
 @functools.lru_cache(maxsize=len(RULES))
 def _signals(way: Walk, rule: str, c: int | None) -> list[torch.Tensor]:
-    """The signal at every level, number 0 at the photo; kept, since a walk down is asked for step by step."""
+    """The signal at every level, number 0 at the photo.
+
+    They are kept, since a walk down is asked for step by step.
+    """
     net, trace, relu_down = way.net, way.trace, RULES[rule]
     if c is None:
         signal = strongest_unit(trace.feature_maps)
@@ -186,12 +183,12 @@ def _signals(way: Walk, rule: str, c: int | None) -> list[torch.Tensor]:
 
 
 def strongest_channels(maps: torch.Tensor, count: int) -> list[int]:
-    """Indices of the ``count`` channels of ``(1, C, h, w)`` with the largest absolute value, largest first."""
+    """The ``count`` channels of ``(1, C, h, w)`` with the largest absolute value, largest first."""
     return maps[0].abs().amax(dim=(1, 2)).topk(min(count, maps.shape[1])).indices.tolist()
 
 
 def switch_places(switches: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Max-pooling's indices ``(N, C, h, w)`` as bool ``(N, C, H, W)``: True where a maximum was taken from."""
+    """Max-pooling's indices ``(N, C, h, w)`` as bool ``(N, C, H, W)``: True where a maximum was."""
     flat = torch.zeros(*shape[:2], shape[2] * shape[3], dtype=torch.bool, device=switches.device)
     return flat.scatter_(2, switches.flatten(2), True).view(shape)
 
@@ -206,16 +203,21 @@ _WORDS = {row.key: row.words for row in TABLE}
 _UP = {
     "Conv2d": "Nothing has to be noted: the weights are there on the way down as well.",
     "ReLU": "It notes its mask, of the same shape: where its input was positive.",
-    "MaxPool2d": "It notes its switches: which of the four places of each window held the largest value.",
+    "MaxPool2d": "It notes its switches: which of the four places of each window held the largest "
+    "value.",
 }
 _DOWN = {
     "Conv2d": "A transposed convolution with the same weights sends the signal on.",
-    "MaxPool2d": "Every value goes back to its switch; the other three places of the window get zero.",
+    "MaxPool2d": "Every value goes back to its switch; the other three places of the window get "
+    "zero.",
 }
 
 
 def stops(way: Walk) -> list[tuple[int, int, str]]:
-    """(row, column, kind) of every step on a map of the walk: up in row 1 from left to right, down in row 2 back again."""
+    """(row, column, kind) of every step on a map of the walk.
+
+    Row 1 goes up, from left to right; row 2 comes down, back again.
+    """
     kinds = ["photo", *(_kind(step) for step in way.net.steps[: way.net.depth])]
     up = [(1, level + 1, kind) for level, kind in enumerate(kinds)]
     return up + [(2, column, kind) for _, column, kind in reversed(up[1:])]
@@ -226,17 +228,21 @@ def headline(shot: Frame) -> str:
     size = " x ".join(map(str, shot.shape))
     if shot.layer is None:
         return f"Step 0: the photo, {size}."
-    return f"Step {shot.step}: {'down' if shot.down else 'up'} through features[{shot.layer}], {shot.kind}, to {size}."
+    way = "down" if shot.down else "up"
+    return f"Step {shot.step}: {way} through features[{shot.layer}], {shot.kind}, to {size}."
 
 
 def describe(shot: Frame) -> str:
     """What happens in the step, and what its large picture shows."""
     if shot.layer is None:
-        return "Channels x height x width; the tiles are its channels, red, green and blue, normalised."
+        return (
+            "Channels x height x width; the tiles are its channels, red, green and blue, "
+            "normalised."
+        )
     if not shot.down:
         return (
-            f"{_UP.get(shot.kind, '')} The large picture is the strongest unit of these {shot.shape[0]} channels, "
-            f'sent back to the photo under the rule "{shot.rule}".'
+            f"{_UP.get(shot.kind, '')} The large picture is the strongest unit of these "
+            f'{shot.shape[0]} channels, sent back to the photo under the rule "{shot.rule}".'
         )
     done = (
         f'The rule "{shot.rule}": {_WORDS[shot.rule]}.'
@@ -252,10 +258,11 @@ def describe(shot: Frame) -> str:
 
 
 def panels_of(shot: Frame) -> list[Panel]:
-    """The frame as it is shown: activation, mask or switches, signal, and the picture; every map in its own size.
+    """The frame as it is shown: activation, mask or switches, signal, and the picture.
 
-    Each map is divided by the 99.5th percentile of its own absolute values, the rest clipped. Grey is 0
-    where there are negative values, black is 0 elsewhere; of masks and switches white is True.
+    Every map has its own size. Each is divided by the 99.5th percentile of its own absolute values,
+    the rest clipped. Grey is 0 where there are negative values, black is 0 elsewhere; of masks and
+    switches white is True.
     """
     signed = bool((shot.activation < 0).any())
     noted, name = (shot.mask, "mask") if shot.mask is not None else (shot.switches, "switches")
@@ -296,7 +303,7 @@ def _row(title: str, note: str, shot: Frame, maps: torch.Tensor, scale) -> Panel
         note,
         [
             (f"{title} of channel {channel}", scale(tile))
-            for channel, tile in zip(shot.channels, maps)
+            for channel, tile in zip(shot.channels, maps, strict=True)
         ],
     )
 
@@ -310,7 +317,7 @@ def _signed(values: torch.Tensor) -> np.ndarray:
 
 
 def _in_photo(shot: Frame) -> tuple[str, np.ndarray]:
-    """A unit's picture in the rectangle that it reaches, and the photo, faded, around it: so one sees where it is."""
+    """A unit's picture in the rectangle that it reaches, and around it the photo, faded."""
     reached = (shot.picture != 0).any(dim=0)
     if not reached.any():
         return "all is 0", _signed(shot.picture)

@@ -21,7 +21,10 @@ from .stepper import describe, frame, headline, panels_of, stops, walk
 
 
 def uploaded(value) -> bytes | None:
-    """The bytes of the newest file in ``FileUpload.value``: in ipywidgets 7 a dict by name, in 8 a tuple of dicts."""
+    """The bytes of the newest file in ``FileUpload.value``.
+
+    That is a dict by name in ipywidgets 7, and a tuple of dicts in 8.
+    """
     files = list(value.values()) if isinstance(value, dict) else list(value)
     return bytes(files[-1]["content"]) if files else None
 
@@ -32,7 +35,7 @@ def row(*widgets) -> w.HBox:
 
 
 class ExplorerView:
-    """The explorer on the screen; ``.box`` is the widget, ``.state`` the :class:`Explorer` behind it."""
+    """The explorer on the screen; ``.box`` is the widget, ``.state`` the :class:`Explorer`."""
 
     def __init__(self, model: Model) -> None:
         self.state = Explorer(model)
@@ -96,7 +99,7 @@ class ExplorerView:
         )
 
     def load(self, photo) -> bool:
-        """Another photo, if it can be taken; a refused one is explained and everything stays as it was."""
+        """Another photo, if it can be taken; else it is said why, and all stays as it was."""
         try:
             self.state.load(photo)
         except PhotoError as error:
@@ -113,7 +116,7 @@ class ExplorerView:
 
     def _new_photo(self) -> None:
         top = self.state.top
-        for button, (_, name, probability) in zip(self.buttons, top):
+        for button, (_, name, probability) in zip(self.buttons, top, strict=True):
             button.description = f"{name} {probability:.0%}"
         self.c = top[0][0]
         self._quiet = True  # new options change the value, which would draw once too often
@@ -162,12 +165,15 @@ class ExplorerView:
             return
         self.layer.disabled = self.method.value != CHOICES[0]
         self.link.value = ""
-        note = f"Map {SCALES[self.scale.value]}. Opacity {self.opacity.value:.2f}: 0 is the photo, 1 the map."
+        note = (
+            f"Map {SCALES[self.scale.value]}. "
+            f"Opacity {self.opacity.value:.2f}: 0 is the photo, 1 the map."
+        )
         self.pictures.value = f'{STYLE}<div class="player">{board(self.panels(), words=note)}</div>'
 
     def make_file(self) -> bytes:
         """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
-        titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()))
+        titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()), strict=True)
         figure, file = (
             plotting.show_row(
                 pictures,
@@ -208,7 +214,8 @@ class StepperView:
     def draw(self) -> None:
         shot = frame(self.way, self.step.value, self.rule.value, self.c)
         where = track(stops(self.way), shot.step)
-        self.picture.value = f'{STYLE}<div class="player">{where}{board(panels_of(shot), headline(shot), describe(shot))}</div>'
+        shown = board(panels_of(shot), headline(shot), describe(shot))
+        self.picture.value = f'{STYLE}<div class="player">{where}{shown}</div>'
 
 
 def explorer_widget(model: Model):
@@ -217,5 +224,8 @@ def explorer_widget(model: Model):
 
 
 def stepper_widget(model: Model, x, c: int | None = None):
-    """The stepper for one photo ``(1, 3, H, W)`` and, if given, one class; see :func:`helpers.interactive.stepper.frame`."""
+    """The stepper for one photo ``(1, 3, H, W)`` and, if given, one class.
+
+    See :func:`helpers.interactive.stepper.frame`.
+    """
     return StepperView(model, x, c).box
