@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -101,6 +102,25 @@ def _whole_numbers(classes, count: int):
     return classes
 
 
+def check_network(network) -> nn.Module:
+    """Return ``network`` if it is an ``nn.Module``; else a ``ModelError`` says what to pass."""
+    if isinstance(network, nn.Module):
+        return network
+    what = getattr(network, "__name__", type(network).__name__)
+    if isinstance(getattr(network, "network", None), nn.Module):
+        advice = f"a {what} holds its network: pass model.network."
+    elif isinstance(network, type) and issubclass(network, nn.Module):
+        advice = f"{what} is a class: pass an instance of it."
+    elif callable(network):
+        advice = (
+            f"{what} is a function: pass what it returns, or call it in the forward of an "
+            "nn.Module."
+        )
+    else:
+        advice = f"got a {what}."
+    raise ModelError(f"A network is an nn.Module; {advice}")
+
+
 def vgg_parts(
     network: nn.Module, classifier: type[nn.Module] = nn.Module
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -109,25 +129,63 @@ def vgg_parts(
     Raises
     ------
     ModelError
-        If it has no such parts.
+        If it has no such parts, or is no network.
     """
+    check_network(network)
     kinds = {"features": nn.Sequential, "avgpool": nn.Module, "classifier": classifier}
     parts = {name: getattr(network, name, None) for name in kinds}
     if not all(isinstance(parts[name], kind) for name, kind in kinds.items()):
         raise ModelError(
             f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are "
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
-            "saliency_any and grad_cam_any."
+            "saliency_any, grad_cam_any and guided_gradcam_any."
         )
     return parts["features"], parts["avgpool"], parts["classifier"]
 
 
+#: Modules in eval mode for a while: by how many threads at once, and the mode that each goes back
+#: to.
+_borrowed: dict[nn.Module, tuple[int, bool]] = {}
+_lock = threading.Lock()
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Put the network in eval mode for a while; afterwards every module has its own mode again."""
-    modes = [(module, module.training) for module in network.modules()]
+    """Put the network in eval mode for a while; afterwards every module has its own mode again.
+
+    Several threads may do so at once, also with networks that share modules: the last to leave a
+    module gives it its mode back. Only who sets modes in another way meanwhile, such as a training
+    loop in another thread, is not waited for.
+
+    Raises
+    ------
+    ModelError
+        If the network has no eval mode, as what ``torch.export`` has made.
+    """
+    modules = list(network.modules())
+    with _lock:
+        for module in modules:
+            users, mode = _borrowed.get(module, (0, module.training))
+            _borrowed[module] = users + 1, mode
+        try:
+            network.eval()
+        except NotImplementedError as error:  # a wrapper around it may have been set already
+            _give_back(modules)
+            raise ModelError(
+                f"{type(network).__name__} has no eval mode ({error}). What torch.export made "
+                "cannot be explained; use the network that it was made from."
+            ) from error
     try:
-        yield network.eval()
+        yield network
     finally:
-        for module, mode in modes:
+        with _lock:
+            _give_back(modules)
+
+
+def _give_back(modules: list[nn.Module]) -> None:
+    for module in modules:
+        users, mode = _borrowed.pop(module)
+        if users > 1:
+            _borrowed[module] = users - 1, mode
+        else:
             module.training = mode

@@ -243,6 +243,12 @@ def test_an_in_place_relu_is_seen_by_all_readers_of_its_input(method):
     assert channel_means(method, in_place_then_read_again, nn.ReLU(inplace=True)) == want
 
 
+def by_parts(f):
+    f[:, 0] = f[:, 0].relu()
+    f[:, 1].relu_()
+    return f
+
+
 SPELLINGS = {
     "nn.ReLU": lambda f: nn.ReLU()(f),
     "nn.ReLU in place": lambda f: nn.ReLU(True)(f),
@@ -262,6 +268,20 @@ SPELLINGS = {
     "F.hardtanh_": lambda f: F.hardtanh_(f, 0.0, 6.0),
     "F.relu6": lambda f: F.relu6(f),
     "nn.ReLU6 in place": lambda f: nn.ReLU6(True)(f),
+    "F.relu by keyword": lambda f: F.relu(input=f, inplace=True),
+    "clamp_min_": lambda f: f.clamp_min_(0),
+    "torch.threshold": lambda f: torch.threshold(f, 0, 0),
+    "threshold_": lambda f: F.threshold_(f, 0, 0),
+    "clamp to a tensor": lambda f: f.clamp(min=torch.zeros(3, 1, 1)),
+    "clamp between tensors": lambda f: f.clamp(torch.zeros(()), torch.full((32,), 9.0)),
+    "maximum": lambda f: torch.maximum(f, torch.zeros(())),
+    "max, the zeros first": lambda f: torch.max(torch.zeros_like(f), f),
+    "x.fmax": lambda f: f.fmax(torch.zeros(1)),
+    "leaky with slope 0": lambda f: F.leaky_relu(f, 0.0),
+    "ATen's": lambda f: torch.ops.aten.relu.default(f),
+    "of a part, in place": lambda f: (f[:, :2].relu_(), f)[1],
+    "of a part, assigned": by_parts,
+    "clamp_ of a part to a tensor": lambda f: (f[:, :2].clamp_(torch.zeros(())), f)[1],
 }
 
 
@@ -301,22 +321,26 @@ NO_RELUS = {
     "hardtanh": F.hardtanh,
     "hardtanh to 0": lambda f: F.hardtanh(f, -1, 0),
     "nn.Hardtanh in place": nn.Hardtanh(inplace=True),
-    "clamp_min at a tensor": lambda f: f.clamp(min=torch.zeros(())),
+    "clamp at -1": lambda f: f.clamp(min=-1),
+    "maximum with -1": lambda f: torch.maximum(f, -torch.ones(())),
+    "clamp to 0, -3 and 0": lambda f: f.clamp(min=torch.tensor([0.0, -3, 0])[:, None, None]),
+    "leaky": lambda f: F.leaky_relu(f, 0.1),
     "whole numbers": lambda f: f + f.long().relu(),
 }
 
 
 @pytest.mark.parametrize("use", NO_RELUS.values(), ids=NO_RELUS.keys())
 def test_clamps_and_thresholds_that_are_no_relu_are_left_alone(use):
-    with pytest.raises(ModelError, match="called no ReLU"):
+    with pytest.raises(ModelError, match="no ReLU between photo and scores, but"):
         channel_means("guided", lambda net, f: use(f))
+    beside = Skip(lambda net, f: use(f * 1) + 0 * net.relu(f))
+    x = torch.linspace(-8, 8, 32 * 32).view(1, 1, 32, 32).repeat(1, 3, 1, 1)
+    with pytest.raises(ModelError, match="1 ReLU between photo and scores, but also"):
+        saliency_any(beside, x, 1)
     # and beside a ReLU they keep their derivative
-    leaf = torch.full((1, 3, 32, 32), 2.0)
-    leaf[:, 1] = -2
-    use(leaf.requires_grad_() * 1).sum().backward()
-    want = leaf.grad[0, :2, 0, 0].tolist()
-    got = channel_means("guided", lambda net, f: use(f * 1) + 0 * net.relu(f))
-    assert got == want
+    leaf = x.clone().requires_grad_()
+    use(leaf * 1)[:, 1].sum().backward()
+    assert_close(saliency_any(beside, x, 1, "guided", strict=False) * 32 * 32, leaf.grad)
 
 
 IN_PLACE = {
@@ -332,12 +356,14 @@ IN_PLACE = {
 
 @pytest.mark.parametrize(("relu", "nine"), IN_PLACE.values(), ids=IN_PLACE.keys())
 def test_a_relu_in_place_changes_its_input_and_others_do_not(relu, nine):
-    f = torch.tensor([9.0, -9.0])
-    with ReluRule("guided") as rule:
-        given = f.clone()
+    f = torch.tensor([9.0, -9.0], requires_grad=True)
+    with ReluRule("guided"):
+        given = f * 1
         assert relu(given) is given and given.tolist() == [nine, 0]
-        F.relu(f), f.relu(), f.clamp(0), F.relu6(f), F.hardtanh(f, 0, 6), F.threshold(f, 0, 0)
-    assert f.tolist() == [9, -9] and rule.relus == 7
+        assert given.grad_fn.name() == "RuledReLUBackward"
+        others = F.relu, torch.relu, F.relu6, lambda f: f.clamp(0), lambda f: F.threshold(f, 0, 0)
+        assert all(other(f).grad_fn.name() == "RuledReLUBackward" for other in others)
+    assert f.tolist() == [9, -9]
 
 
 def test_checkpointed_parts_are_refused():
@@ -352,23 +378,23 @@ def test_checkpointed_parts_are_refused():
     [
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(3)),
-            "called no ReLU, but SiLU \\(1 times\\).*Grad-CAM",
+            "no ReLU between photo and scores, but SiLU \\(once\\).*Grad-CAM",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(3)),
-            "called no ReLU, but GELU",
+            "no ReLU between photo and scores, but GELU",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(), nn.Flatten(), nn.LazyLinear(3)),
-            "called no ReLU, but LeakyReLU",
+            "no ReLU between photo and scores, but LeakyReLU",
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3)),
-            "called no ReLU: 'guided' would be the plain gradient",
+            "no ReLU between photo and scores: 'guided' would be the plain gradient",
         ),
         (
             nn.Sequential(nn.ReLU(), nn.PReLU(), nn.PReLU(), nn.Flatten(), nn.LazyLinear(3)),
-            "1 ReLUs, but also PReLU \\(2 times\\).*strict=False",
+            "1 ReLU between photo and scores, but also PReLU \\(2 times\\).*strict=False",
         ),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "answers with a tensor \\(1, 4, 30, 30\\)"),
     ],
@@ -469,13 +495,13 @@ def test_what_is_asked_for_by_default_is_the_guided_map_of_the_top_class(network
 
 def test_the_rule_ends_with_its_block(network):
     """Also when the network raises inside it."""
-    rule = ReluRule("guided")
-    with pytest.raises(RuntimeError), rule:
-        network(noise(1, 32)[:, :2])
-    seen = rule.relus
     f = torch.tensor([1.0], requires_grad=True)
+    with pytest.raises(RuntimeError), ReluRule("guided"):
+        (-F.relu(f)).backward()
+        assert f.grad == 0
+        network(noise(1, 32)[:, :2])
     (-F.relu(f)).backward()
-    assert f.grad == -1 and rule.relus == seen
+    assert f.grad == -1
 
 
 def test_a_batch_is_explained_as_one_by_one(family):

@@ -1,0 +1,373 @@
+"""What a signal meets on its way from the scores down to the photo, read from autograd's own graph.
+
+After a pass up, every operation that the signal will go through stands in the graph as a node,
+however Python spelled it: as a module, a function, a method or a formula. Here each node between
+the scores and the photo gets one of these kinds; :mod:`helpers.any_network` decides by them.
+
+==============  =================================================================================
+``relu``        a ReLU that goes down by the method's rule
+``pass``        linear, place by place: additions, views, batch normalisation, constant factors
+``part``        a piece of a tensor: slices, splits; or zeros around it
+``mix``         linear across places: convolutions, matrices, poolings, concatenations, padding
+``reduce``      linear, to fewer places: means and sums, average pooling
+``statistic``   a norm, a variance: what normalisations written by hand divide by
+``normalise``   softmax, layer and group normalisation, attention
+``product``     two factors that both depend on the photo: gates, attention
+``squash``      sigmoid, hard sigmoid, tanh
+``bend``        any other curve or corner, place by place
+``activation``  what takes a ReLU's place: SiLU, GELU, leaky ReLU ...
+``plain relu``  a ReLU of PyTorch's that does not go down by the rule
+``opaque``      a step that autograd cannot look into: an ``autograd.Function``, TorchScript, C++
+``unknown``     anything else
+==============  =================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+import torch
+
+#: Kinds by the name of autograd's node, without "Backward" and what follows.
+KINDS: dict[str, str] = {
+    name: kind
+    for kind, names in {
+        "pass": """
+            Add Sub Rsub Neg Clone Alias View UnsafeView ViewAs Reshape ReshapeAlias ReshapeCopy
+            Copy ToCopy Permute Transpose T Squeeze Unsqueeze Expand Repeat Lift LiftFresh
+            LazyClone ConjPhysical NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
+            NativeBatchNormLegit NativeBatchNormLegitNoTraining BatchNormNoUpdate
+            BatchNormWithUpdate ToMkldnn ToDense MkldnnReshape
+        """,
+        "part": """
+            Slice Select Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes Chunk Unbind Narrow
+            NarrowCopy Diagonal ConstantPadNd
+        """,
+        "mix": """
+            AccumulateGrad Cat Stack Index UnsafeIndex IndexSelect IndexAdd IndexCopy IndexPut
+            IndexPutImpl IndexFill Gather Take Scatter ScatterAdd SelectScatter SliceScatter
+            AsStrided Unfold Im2Col Col2Im ReflectionPad1D ReflectionPad2D ReflectionPad3D
+            ReplicationPad1D ReplicationPad2D ReplicationPad3D UpsampleNearest1D UpsampleNearest2D
+            UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
+            UpsampleLinear1D UpsampleBilinear2D UpsampleBilinear2DAa UpsampleBicubic2D
+            UpsampleBicubic2DAa UpsampleLanczos2DAa UpsampleTrilinear3D PixelShuffle
+            PixelUnshuffle ChannelShuffle Roll Flip Rot90 Tril Triu Trace Cumsum FftR2C FftC2R
+            FftC2C ViewAsReal ViewAsComplex NativeDropout FusedDropout Topk Sort Kthvalue
+            MaxPool2D MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D AdaptiveMaxPool2D
+            AdaptiveMaxPool3D FractionalMaxPool2D MaxUnpool2D Max Amax Min Amin GridSampler2D
+            GridSampler3D CudnnGridSampler
+        """,
+        "reduce": """
+            Mean Sum AvgPool2D AvgPool3D AdaptiveAvgPool2D AdaptiveAvgPool3D
+            MkldnnAdaptiveAvgPool2D
+        """,
+        "statistic": "Norm LinalgVectorNorm Var VarMean Std StdMean Logsumexp",
+        "normalise": """
+            Softmax SafeSoftmax LogSoftmax MaskedSoftmax NativeLayerNorm NativeGroupNorm
+            FusedRmsNorm ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu
+            ScaledDotProductEfficientAttention ScaledDotProductCudnnAttention
+            ScaledDotProductFusedAttentionOverrideable CudnnAttention FlashAttention
+            EfficientAttention
+        """,
+        "product": "Glu",
+        "squash": "Sigmoid Hardsigmoid Tanh",
+        "bend": """
+            Abs Exp Exp2 Expm1 Log Log2 Log10 Log1P Pow Sqrt Rsqrt Reciprocal Erf Erfc Sin Cos
+            Atan Clamp ClampMin ClampMax Threshold Hardtanh Maximum Minimum Fmax Fmin Where
+            MaskedFill
+        """,
+        "activation": """
+            Silu Gelu Elu Celu LeakyRelu RreluWithNoise PreluKernel Hardswish Mish Softplus
+            LogSigmoid Softshrink Hardshrink
+        """,
+        "plain relu": "Relu",
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+
+#: Nodes that multiply, with the places of their two factors among the node's inputs, and what they
+#: are if only one of the factors depends on the photo.
+FACTORS: dict[str, tuple[int, int, str]] = {
+    **dict.fromkeys(["Mul", "Div"], (0, 1, "pass")),
+    "Addcmul": (1, 2, "pass"), "Addcdiv": (1, 2, "pass"),
+    **dict.fromkeys(["Mm", "Bmm", "Mv", "Dot", "Matmul", "Linear", "MkldnnLinear"], (0, 1, "mix")),
+    **dict.fromkeys(["Addmm", "Baddbmm", "Addbmm", "Addmv", "Addr"], (1, 2, "mix")),
+    **dict.fromkeys(
+        """
+        Convolution ConvolutionOverrideable CudnnConvolution CudnnConvolutionTranspose
+        MiopenConvolution MiopenConvolutionTranspose MiopenDepthwiseConvolution
+        MkldnnConvolution MpsConvolution MpsConvolutionTranspose NnpackSpatialConvolution
+        ConvDepthwise2D ConvDepthwise3D SlowConv2D SlowConvDilated2D SlowConvTranspose2D
+        """.split(),
+        (0, 1, "mix"),
+    ),
+}  # fmt: skip
+
+#: Names for people, where autograd's own would puzzle them.
+TITLES = {
+    "Silu": "SiLU", "Gelu": "GELU", "Elu": "ELU or SELU", "Celu": "CELU",
+    "LeakyRelu": "LeakyReLU", "RreluWithNoise": "RReLU", "PreluKernel": "PReLU",
+    "LogSigmoid": "LogSigmoid", "Clamp": "clamp", "ClampMin": "clamp", "ClampMax": "clamp",
+    "Hardtanh": "Hardtanh", "Abs": "abs", "Exp": "exp", "Log": "log", "Pow": "pow",
+    "Sqrt": "sqrt", "Rsqrt": "rsqrt", "Div": "division", "Reciprocal": "reciprocal", "Erf": "erf",
+    "CopySlices": "a change in place of a part of a tensor",
+    "DifferentiableGraph": "TorchScript", "CompiledFunction": "compiled code",
+    "Maximum": "maximum", "Max": "maximum", "Amax": "maximum", "Min": "minimum",
+    "Amin": "minimum", "Minimum": "minimum", "Where": "where", "MaskedFill": "masked_fill",
+    "Relu": "ReLU",
+}  # fmt: skip
+
+#: Through these a signal goes place by place, so that a function made of them is a curve.
+ELEMENTWISE = {"pass", "relu", "plain relu", "squash", "bend", "activation"}
+REDUCTIONS = {"reduce", "statistic"}
+
+
+def node_name(node) -> str:
+    """``ConvolutionBackward0`` is "Convolution", ``torch::autograd::CopySlices`` "CopySlices"."""
+    return re.sub(r"Backwards?\d*(_copy)?$", "", node.name().rpartition("::")[2])
+
+
+def title(node) -> str:
+    name = node_name(node)
+    return TITLES.get(name, name)
+
+
+class SignalPath:
+    """The nodes between ``scores`` and the photo ``leaf``, and what each of them does to a signal.
+
+    Parameters
+    ----------
+    scores : torch.Tensor
+        What the network answered.
+    leaf : torch.Tensor
+        The photo, a leaf that requires a gradient, from which ``scores`` were computed.
+    known : mapping, optional
+        Kinds of nodes that the graph alone does not tell: ReLUs that go down by the rule ("relu"),
+        changes of a view in place ("CopySlices" for autograd) that are linear.
+
+    Attributes
+    ----------
+    nodes : list
+        From the photo up to the scores; empty if the scores do not depend on the photo.
+    """
+
+    def __init__(
+        self, scores: torch.Tensor, leaf: torch.Tensor, known: Mapping[object, str] | None = None
+    ) -> None:
+        self._known = known or {}
+        self.root = scores.grad_fn
+        target = torch.autograd.graph.get_gradient_edge(leaf).node
+        self.nodes, on_path = [], {target}
+        for node in _children_first(self.root):
+            if node is target or any(child in on_path for child, _ in node.next_functions):
+                on_path.add(node)
+                self.nodes.append(node)
+        self._on_path = on_path if self.nodes else set()
+        self._parents = defaultdict(list)
+        for node in self.nodes:
+            for child, _ in self.inputs(node):
+                self._parents[child].append(node)
+        self.kinds = {node: self._kind(node) for node in self.nodes}
+        #: Products that are functions of one signal, place by place: ``x * sigmoid(x)``; a gate is
+        #: none.
+        self.curves = set()
+        for node in self.nodes:
+            if self.kinds[node] == "product" and set.intersection(*self._factors(node)):
+                self.curves.add(node)
+
+    def __contains__(self, node) -> bool:
+        return node in self._on_path
+
+    def hangs_on_photo(self, node) -> bool:
+        """Was the node's output computed from the photo, on the way to the scores or not?"""
+        return any(below in self for below in _children_first(node))
+
+    def inputs(self, node, places=None) -> list[tuple]:
+        """The inputs of ``node`` (all, or those at ``places``) that depend on the photo.
+
+        Each is a pair, as autograd has it: a node, and which of its outputs.
+        """
+        edges = node.next_functions
+        if places is not None:
+            edges = [edges[place] for place in places if place < len(edges)]
+        return [edge for edge in edges if edge[0] in self._on_path]
+
+    def of_kind(self, *kinds: str) -> list:
+        return [node for node in self.nodes if self.kinds[node] in kinds]
+
+    def count(self, *kinds: str) -> Counter[str]:
+        """How many nodes are of these kinds, by a name for people."""
+        return Counter(title(node) for node in self.of_kind(*kinds))
+
+    def _kind(self, node) -> str:
+        name = node_name(node)
+        if node in self._known:
+            return self._known[node]
+        if name == "CopySlices":  # does not say what was done to the view
+            return "opaque"
+        if (
+            isinstance(node, torch.autograd.function.BackwardCFunction)
+            or type(node).__name__ == "CppFunction"
+        ):
+            return "opaque"
+        if name in FACTORS:
+            first, second, otherwise = FACTORS[name]
+            if len(self.inputs(node, (first, second))) == 2:
+                return "product"
+            return (
+                "bend" if name in ("Div", "Addcdiv") and self.inputs(node, (second,)) else otherwise
+            )
+        if (
+            name in ("Max", "Amax", "Min", "Amin")
+            and node_name(node.next_functions[0][0]) == "Stack"
+        ):
+            return "bend"  # the larger of two signals, written another way
+        if name.startswith(("GridSampler", "CudnnGridSampler")) and self.inputs(node, (1,)):
+            return "unknown"
+        if _cuts_at_zero(node, name):
+            return "plain relu"
+        return KINDS.get(name, "unknown")
+
+    def _below(self, edges, through=ELEMENTWISE) -> set[tuple]:
+        """``edges``, and everything that their values are computed from place by place."""
+        seen, todo = set(), list(edges)
+        while todo:
+            edge = todo.pop()
+            if edge not in seen:
+                seen.add(edge)
+                if self.kinds[edge[0]] in through or edge[0] in self.curves:
+                    todo += self.inputs(edge[0])
+        return seen
+
+    def _factors(self, node) -> list[set]:
+        """What each factor of a product place by place is made of; nothing for other products."""
+        name = node_name(node)
+        if name not in FACTORS or FACTORS[name][2] != "pass":
+            return [set(), set()]
+        return [self._below(self.inputs(node, (place,))) for place in FACTORS[name][:2]]
+
+    def within(self, curve) -> set:
+        """The nodes of a product's two factors, down to the signal that both are made of."""
+        first, second = self._factors(curve)
+        return {inner for inner, _ in first ^ second}
+
+    def ends_above(self, node, through) -> set:
+        """The nodes at which the ways up through the kinds given end; None for the scores."""
+        ends, seen, todo = set(), {node}, [node]
+        while todo:
+            node = todo.pop()
+            if node is self.root:
+                ends.add(None)
+            for parent in self._parents[node]:
+                if self.kinds[parent] not in through:
+                    ends.add(parent)
+                elif parent not in seen:
+                    seen.add(parent)
+                    todo.append(parent)
+        return ends
+
+    def ways_up(self, node, through) -> set[str]:
+        """The kinds of :meth:`ends_above`; "scores" for the scores."""
+        return {self.kinds.get(end, "scores") for end in self.ends_above(node, through)}
+
+    def role(self, rectifier) -> str:
+        """What a ReLU with a ceiling is: "relu", "gate" (a hard sigmoid by hand), or "unclear".
+
+        ``g.add(3).relu6().div(6) * x`` is a gate: a constant is added, and all that is done with
+        the result is to multiply another signal. Without the constant either may be the gate.
+        """
+        ends = self.ends_above(rectifier, {"pass"})
+        factors = [
+            factor
+            for end in ends
+            for factor in (self._factors(end) if self.kinds.get(end) == "product" else [set()])
+        ]
+        if not all(factors) or any(
+            self.kinds[node] == "squash" for factor in factors for node, _ in factor
+        ):
+            return "relu"  # it feeds more than products; or the other factor is the gate
+        below = self._below(self.inputs(rectifier), {"pass"})
+        shifted = any(
+            node_name(node) in ("Add", "Sub", "Rsub")
+            and sum(child is not None for child, _ in node.next_functions) == 1
+            for node, _ in below
+        )
+        return "gate" if shifted else "unclear"
+
+    def sources(self, node) -> set[str]:
+        """The kinds of the first nodes below ``node`` that do not work place by place."""
+        through = {"pass", "bend", "squash"}
+        kinds = {self.kinds[below] for below, _ in self._below(self.inputs(node), through)}
+        return kinds - through
+
+    def is_gate(self, node) -> bool:
+        """Does ``node`` only scale other signals, or make the scores? Then it is no activation.
+
+        A sigmoid does, if all its ways up lead into products. Other curves do, if they belong to a
+        statistic of the signal: ``x / x.pow(2).mean().sqrt()``.
+        """
+        along = {"pass", "part", "squash", "bend"}
+        kind = self.kinds[node]
+        if kind == "squash":
+            return self.ways_up(node, along) <= {"product", "scores"}
+        if (
+            kind == "bend"
+            and node_name(node) == "MaskedFill"
+            and self.ways_up(node, {"pass"}) <= {"normalise"}
+        ):
+            return True  # an attention's mask
+        statistic = (
+            kind == "statistic"
+            or self.sources(node) <= REDUCTIONS
+            or self.ways_up(node, along) <= REDUCTIONS
+        )
+        return statistic and self.ways_up(node, along | REDUCTIONS) <= {"product"}
+
+    def others(self) -> Counter[str]:
+        """How often the signal is bent by what is no ReLU, no pooling and no gate, by name."""
+        found: Counter[str] = Counter()
+        inner = set().union(*(self.within(curve) for curve in self.curves))
+        for node in self.nodes:
+            kind = self.kinds[node]
+            if node in self.curves:
+                if not self.is_gate(node):
+                    found["a signal times a function of itself"] += 1
+            elif kind in ("activation", "unknown"):
+                found[title(node)] += 1
+            elif (
+                kind in ("squash", "bend", "statistic")
+                and node not in inner
+                and not self.is_gate(node)
+            ):
+                found[title(node)] += 1
+        return found
+
+
+def _children_first(root) -> list:
+    """Every node that can be reached from ``root``, each behind all of its inputs."""
+    order, seen, todo = [], {None}, [(root, False)]
+    while todo:
+        node, finished = todo.pop()
+        if finished:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            todo.append((node, True))
+            todo += [(child, False) for child, _ in node.next_functions]
+    return order
+
+
+def _cuts_at_zero(node, name: str) -> bool:
+    """Is it a ReLU by another name: a clamp at 0, a threshold of 0?"""
+    saved = {
+        "Clamp": "_saved_min",
+        "ClampMin": "_saved_min",
+        "Hardtanh": "_saved_min_val",
+        "Threshold": "_saved_threshold",
+    }
+    if name not in saved:
+        return False
+    bound = getattr(node, saved[name], None)
+    return bound is not None and bool((torch.as_tensor(bound) == 0).all())

@@ -1,0 +1,344 @@
+"""What is passed by mistake to the functions for any network, and several threads at once."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from helpers import (
+    Deconvnet,
+    ModelError,
+    all_maps,
+    evaluating,
+    grad_cam,
+    grad_cam_any,
+    guided_gradcam,
+    guided_gradcam_any,
+    saliency,
+    saliency_any,
+)
+
+from .comparing import assert_close
+from .networks import narrow, noise, randomise
+
+
+class Wrapped(nn.Module):
+    """Three small parts, and how they are called: ``call(network, x)``."""
+
+    def __init__(self, call=lambda net, x: net.head(net.body(net.stem(x)))):
+        super().__init__()
+        self.call = call
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU(True))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        randomise(self)
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+def both(network, x, c=None, layer=None):
+    """Every function for any network, on one network."""
+    layer = layer or next(m for m in network.modules() if isinstance(m, nn.ReLU))
+    return {
+        **{m: lambda m=m: saliency_any(network, x, c, m) for m in ("gradient", "deconvnet", "guided")},
+        "grad_cam": lambda: grad_cam_any(network, x, layer, c).maps,
+        "guided_gradcam": lambda: guided_gradcam_any(network, x, layer, c).maps,
+    }  # fmt: skip
+
+
+X = noise(2, 32)
+ANY = {
+    "saliency_any": lambda network, x: saliency_any(network, x, 0),
+    "the gradient": lambda network, x: saliency_any(network, x, 0, "gradient"),
+    "grad_cam_any": lambda network, x: grad_cam_any(network, x, nn.ReLU(), 0),
+    "guided_gradcam_any": lambda network, x: guided_gradcam_any(network, x, nn.ReLU(), 0),
+}
+VGG = {
+    "saliency": saliency, "grad_cam": grad_cam, "guided_gradcam": guided_gradcam, "all_maps": all_maps,
+    "Deconvnet": lambda network, x: Deconvnet(network),
+}  # fmt: skip
+everyone = pytest.mark.parametrize("explain", [*ANY.values(), *VGG.values()], ids=[*ANY, *VGG])
+
+
+@everyone
+def test_a_whole_model_is_told_where_its_network_is(embedded, explain):
+    with pytest.raises(
+        ModelError, match="nn.Module; a Model holds its network: pass model.network"
+    ):
+        explain(embedded, X)
+
+
+@everyone
+@pytest.mark.parametrize(
+    "network, message",
+    [
+        (torchvision.models.resnet18, "resnet18 is a function: pass what it returns"),
+        (lambda x: x.mean((2, 3)), "<lambda> is a function: .* forward of an nn.Module"),
+        (nn.Flatten, "Flatten is a class: pass an instance"),
+        ("resnet18", "got a str"),
+        (None, "got a NoneType"),
+    ],
+)
+def test_what_is_no_network_is_refused(explain, network, message):
+    with pytest.raises(ModelError, match=f"A network is an nn.Module; {message}"):
+        explain(network, X)
+
+
+@pytest.mark.parametrize("explain", VGG.values(), ids=VGG)
+def test_what_only_vgg_can_names_what_others_can(explain):
+    with torch.device("meta"):
+        network = torchvision.models.resnet18(weights=None)
+    with pytest.raises(ModelError, match="ResNet.*VGG-style.*grad_cam_any"):
+        explain(network, X)
+
+
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        ("layer4", r"such as network.get_submodule\('layer4'\), not a str"),
+        (-1, "such as network.layer4, not a int"),
+        ([nn.ReLU()], "not a list"),
+        (None, "not a NoneType"),
+        (nn.ReLU, "not a type"),
+        (nn.ReLU(), "not a module of this Wrapped"),
+    ],
+)
+def test_layers_of_the_wrong_type_are_refused(layer, message):
+    for explain in (grad_cam_any, guided_gradcam_any):
+        with pytest.raises(ModelError, match=message):
+            explain(Wrapped(), X, layer)
+
+
+def test_layers_beside_the_way_are_refused():
+    network = Wrapped(
+        lambda net, x: (net.stem(x), net.head(F.relu(net.body[0](net.stem[0](x)))))[1]
+    )
+    with pytest.raises(
+        ModelError, match="BatchNorm2d is not on the way from the photo to the scores.*Choose"
+    ):
+        grad_cam_any(network, X, network.stem[1], 0)
+    constant = Wrapped(
+        lambda net, x: net.head(net.body(net.stem(x)) + net.body(net.stem(torch.ones_like(x))))
+    )
+    with pytest.raises(ModelError, match="gave"):  # called twice
+        grad_cam_any(constant, X, constant.stem, 0)
+    prior = Wrapped(
+        lambda net, x: net.head(
+            F.relu(net.body[0](net.stem[0](x))) + net.body[1](torch.randn(2, 8, 16, 16))
+        )
+    )
+    with pytest.raises(ModelError, match="is not on the way from the photo"):
+        grad_cam_any(prior, X, prior.body[1], 0)
+
+
+def frozen_backbone(net, x):
+    with torch.no_grad():
+        f = net.body(net.stem(x))
+    return net.head(f)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        frozen_backbone,
+        lambda net, x: net.head(net.body(net.stem(x.detach()))),
+        lambda net, x: torch.zeros(2, 5),
+    ],
+)
+def test_photos_out_of_autograds_reach_are_an_error(call):
+    for explain in both(Wrapped(call), X, 0).values():
+        with pytest.raises(ModelError, match="no_grad|gave"):
+            explain()
+
+
+def test_frozen_parameters_do_no_harm():
+    network = Wrapped()
+    want = {name: explain() for name, explain in both(network, X, 0).items()}
+    network.requires_grad_(False)
+    for name, explain in both(network, X, 0).items():
+        assert want[name].any()
+        assert_close(explain(), want[name], rtol=0, atol=0)
+
+
+def test_reentrant_checkpoints_are_refused():
+    network = Wrapped(
+        lambda net, x: net.head(checkpoint(net.body, net.stem(x), use_reentrant=True))
+    )
+    for explain in both(network, X, 0).values():
+        with pytest.raises(ModelError, match="use_reentrant=True.*Switch checkpointing off"):
+            explain()
+
+
+def test_other_checkpoints_do_no_harm_to_what_needs_no_rule():
+    plain = Wrapped()
+    network = Wrapped(
+        lambda net, x: net.head(checkpoint(net.body, net.stem(x), use_reentrant=False))
+    )
+    for name, explain in both(network, X, 0, network.body).items():
+        if name in ("gradient", "grad_cam"):
+            assert_close(explain(), both(plain, X, 0, plain.body)[name](), rtol=1e-6, atol=1e-9)
+        else:
+            with pytest.raises(ModelError, match="checkpointing"):
+                explain()
+
+
+def test_exported_modules_are_refused_and_their_modes_stay():
+    network = Wrapped()
+    exported = torch.export.export(network, (X,)).module()
+    for explain in (
+        lambda: saliency_any(exported, X, 0),
+        lambda: saliency_any(exported, X, 0, "gradient"),
+        lambda: grad_cam_any(exported, X, exported, 0),
+    ):
+        modes = [module.training for module in exported.modules()]
+        with pytest.raises(ModelError, match="torch.export.*use the network that it was made from"):
+            explain()
+        assert [module.training for module in exported.modules()] == modes
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error(value):
+    network = Wrapped()
+    with torch.no_grad():
+        network.head[-1].bias[2] = value
+    for explain in both(network, X, 0).values():
+        with pytest.raises(ModelError, match="NaN or infinite scores"):
+            explain()
+
+
+# --- maps whose channels stand last -------------------------------------------------------------
+
+
+class Permuted(nn.Module):
+    def __init__(self, *dims):
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x):
+        return x.permute(*self.dims)
+
+
+def channels_last(height, width, channels):
+    """A network with one stage whose maps are ``(N, h, w, C)``, and a module that puts the channels first."""
+    return randomise(
+        nn.Sequential(
+            nn.Conv2d(3, channels, 4, stride=4), nn.ReLU(), Permuted(0, 2, 3, 1), nn.Linear(channels, channels),
+            Permuted(0, 3, 1, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3),
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (64, 96), (96, 52), (33, 47)])
+@pytest.mark.parametrize("channels", [6, 16, 96])
+def test_maps_with_the_channels_last_are_refused(height, width, channels):
+    network = channels_last(height, width, channels)
+    x = noise(1, height, width)
+    with pytest.raises(ModelError, match=r"channels seem to stand last.*permute\(0, 3, 1, 2\)"):
+        grad_cam_any(network, x, network[3], 0)
+    look = grad_cam_any(network, x, network[4], 0)
+    assert look.maps.shape == (1, height // 4, width // 4) and look.weights.shape == (1, channels)
+
+
+def test_swin_says_where_its_maps_are():
+    torch.manual_seed(0)
+    network = torchvision.models.swin_t(weights=None, num_classes=5).eval()
+    x = noise(1, 64)
+    with pytest.raises(
+        ModelError, match=r"\(1, 2, 2, 768\), whose channels seem to stand last.*network.permute"
+    ):
+        grad_cam_any(network, x, network.features, 0)
+    assert grad_cam_any(network, x, network.permute, 0).maps.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("shape", [(40, 64), (64, 40), (33, 95), (32, 320), (64, 64)])
+def test_maps_with_the_channels_first_are_taken(shape):
+    for network, depth in (
+        (narrow(), 31),
+        (narrow(widths=(2, 2, 2, 2, 2)), 31),
+        (narrow(widths=(1, 2, 4, 10, 20)), 24),
+    ):
+        look = grad_cam_any(network, noise(1, *shape), network.features[depth - 1], 0)
+        assert look.maps.ndim == 3
+
+
+def test_maps_of_other_photos_are_refused():
+    """Windows, say, that were put beside each other in the batch."""
+    network = Wrapped(lambda net, x: net.head(net.body(net.stem(x.repeat(3, 1, 1, 1))))[:2])
+    with pytest.raises(ModelError, match=r"gave \[\(6, 6, 32, 32\)\]"):
+        grad_cam_any(network, X, network.stem, 0)
+
+
+# --- several threads ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty():
+    """Threads take turns as often as Python allows."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_four_threads_explain_one_network(hasty):
+    network = Wrapped().train()
+    network.stem[1].eval()
+    modes = [module.training for module in network.modules()]
+    photos = [noise(1, 32, seed=seed) for seed in range(4)]
+    want = [{k: f() for k, f in both(network, x, 0, network.body).items()} for x in photos]
+    assert not torch.equal(want[0]["guided"], want[1]["guided"])
+    barrier = threading.Barrier(4)
+
+    def work(i):
+        barrier.wait()
+        return [
+            {k: f() for k, f in both(network, photos[i], 0, network.body).items()}
+            for _ in range(10)
+        ]
+
+    with ThreadPoolExecutor(4) as pool:
+        for i, got in enumerate(pool.map(work, range(4))):
+            for maps in got:
+                for name, value in maps.items():
+                    assert_close(value, want[i][name], rtol=1e-5, atol=1e-7)
+    assert [module.training for module in network.modules()] == modes
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_other_passes_through_the_network_meet_no_hook_of_ours():
+    """Somebody's own pass, in another thread, while we look at a layer."""
+    network, seen = Wrapped(), []
+
+    def meanwhile(module, inputs, output):
+        if threading.current_thread() is not threading.main_thread():
+            return
+        thread = threading.Thread(target=lambda: seen.append(network(noise(3, 32))))
+        thread.start()
+        thread.join()
+
+    handle = network.body.register_forward_hook(meanwhile)
+    got = grad_cam_any(network, X, network.body, 0)
+    handle.remove()
+    assert len(seen) == 1 and len(seen[0]) == 3
+    assert_close(got.maps, grad_cam_any(network, X, network.body, 0).maps)
+
+
+def test_the_last_to_leave_gives_the_mode_back():
+    """Also where networks share a part."""
+    network = Wrapped().train()
+    other = nn.Sequential(network.body, nn.Flatten()).train()
+    first, second = evaluating(network), evaluating(other)
+    first.__enter__()
+    second.__enter__()
+    assert not any(m.training for m in [*network.modules(), *other.modules()])
+    first.__exit__(None, None, None)
+    assert network.stem.training and not network.body.training and not network.body[0].training
+    second.__exit__(None, None, None)
+    assert all(m.training for m in [*network.modules(), *other.modules()])
