@@ -19,6 +19,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import re
 import time
 from collections import Counter
 from importlib.metadata import version
@@ -233,6 +234,12 @@ def _send(name: str, sender) -> None:
         sender.send({"network": name, "answer": "failed", "why": why})
 
 
+def because(why: str) -> str:
+    """What a refusal names, without the numbers: "SiLU and GELU"."""
+    names = re.findall(r"([^,:]+?) \((?:once|\d+ times)\)", why)
+    return " and ".join(re.sub("^ *(but )?(also )?", "", name) for name in names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
@@ -256,6 +263,7 @@ def main() -> None:
             continue
         start = time.perf_counter()
         rows[name] = row = ask_in_a_process(name)
+        row["because"] = because(row["why"])
         print(
             f"{name}: {row['answer']}, {row.get('difference')}, "
             f"{time.perf_counter() - start:.0f} s {row['why']}",

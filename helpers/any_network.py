@@ -481,7 +481,7 @@ def check_order(maps: torch.Tensor, photos: torch.Tensor, layer: nn.Module) -> N
 
 
 def shift(maps: torch.Tensor, photos: torch.Tensor, axis: int) -> float:
-    """How many pixels further right in the photos the last entry of ``axis`` looks than its first."""
+    """How far to the right of its first entry the last one of ``axis`` looks in the photos."""
     centres = []
     for entry in (maps.select(axis, 0), maps.select(axis, -1)):
         (reach,) = torch.autograd.grad(entry.sum(), photos, retain_graph=True)

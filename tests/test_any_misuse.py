@@ -47,10 +47,13 @@ def both(network, x, c=None, layer=None):
     """Every function for any network, on one network."""
     layer = layer or next(m for m in network.modules() if isinstance(m, nn.ReLU))
     return {
-        **{m: lambda m=m: saliency_any(network, x, c, m) for m in ("gradient", "deconvnet", "guided")},
+        **{
+            m: lambda m=m: saliency_any(network, x, c, m)
+            for m in ("gradient", "deconvnet", "guided")
+        },
         "grad_cam": lambda: grad_cam_any(network, x, layer, c).maps,
         "guided_gradcam": lambda: guided_gradcam_any(network, x, layer, c).maps,
-    }  # fmt: skip
+    }
 
 
 X = noise(2, 32)
@@ -61,9 +64,12 @@ ANY = {
     "guided_gradcam_any": lambda network, x: guided_gradcam_any(network, x, nn.ReLU(), 0),
 }
 VGG = {
-    "saliency": saliency, "grad_cam": grad_cam, "guided_gradcam": guided_gradcam, "all_maps": all_maps,
+    "saliency": saliency,
+    "grad_cam": grad_cam,
+    "guided_gradcam": guided_gradcam,
+    "all_maps": all_maps,
     "Deconvnet": lambda network, x: Deconvnet(network),
-}  # fmt: skip
+}
 everyone = pytest.mark.parametrize("explain", [*ANY.values(), *VGG.values()], ids=[*ANY, *VGG])
 
 
@@ -226,13 +232,20 @@ class Permuted(nn.Module):
 
 
 def channels_last(height, width, channels):
-    """A network with one stage whose maps are ``(N, h, w, C)``, and a module that puts the channels first."""
+    """A network with maps ``(N, h, w, C)``, and a module behind that puts the channels first."""
     return randomise(
         nn.Sequential(
-            nn.Conv2d(3, channels, 4, stride=4), nn.ReLU(), Permuted(0, 2, 3, 1), nn.Linear(channels, channels),
-            Permuted(0, 3, 1, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3),
+            nn.Conv2d(3, channels, 4, stride=4),
+            nn.ReLU(),
+            Permuted(0, 2, 3, 1),
+            nn.Linear(channels, channels),
+            Permuted(0, 3, 1, 2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, 3),
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("height, width", [(64, 64), (64, 96), (96, 52), (33, 47)])

@@ -1,4 +1,4 @@
-"""What stands between the scores and the photo: found in autograd's graph however it was spelled."""
+"""What stands between scores and photo: found in autograd's graph however it was spelled."""
 
 import pytest
 import torch
@@ -82,9 +82,15 @@ LET_THROUGH = {
     "squeeze and excitation": squeeze_and_excitation(torch.sigmoid),
     "hard sigmoid": squeeze_and_excitation(F.hardsigmoid),
     "tanh as a gate": squeeze_and_excitation(lambda g: 1 + torch.tanh(g)),
-    "gated linear unit": lambda net, f: F.glu(F.relu(net.conv(F.relu(f))), dim=1).repeat(1, 2, 1, 1),
-    "the same by hand": lambda net, f: torch.cat([(h := F.relu(f).chunk(2, 1))[0] * h[1].sigmoid()] * 2, 1),
-    "spatial attention": lambda net, f: (h := F.relu(f)) * torch.sigmoid(net.conv(h).amax(1, keepdim=True)),
+    "gated linear unit": lambda net, f: F.glu(F.relu(net.conv(F.relu(f))), dim=1).repeat(
+        1, 2, 1, 1
+    ),
+    "the same by hand": lambda net, f: torch.cat(
+        [(h := F.relu(f).chunk(2, 1))[0] * h[1].sigmoid()] * 2, 1
+    ),
+    "spatial attention": lambda net, f: (
+        (h := F.relu(f)) * torch.sigmoid(net.conv(h).amax(1, keepdim=True))
+    ),
     "attention": attention,
     "self-calibrated": self_calibrated,
     "layer normalisation": lambda net, f: F.relu(net.conv(F.layer_norm(F.relu(f), (32, 32)))),
@@ -92,17 +98,21 @@ LET_THROUGH = {
     "instance normalisation": lambda net, f: F.relu(net.conv(F.instance_norm(F.relu(f)))),
     "local response normalisation": lambda net, f: F.local_response_norm(F.relu(f), 3, alpha=1.0),
     "unit length": lambda net, f: F.normalize(F.relu(f)),
-    "root mean square, by hand": lambda net, f: (h := F.relu(f)) * torch.rsqrt(h.pow(2).mean(1, keepdim=True) + 1e-6),
+    "root mean square, by hand": lambda net, f: (
+        (h := F.relu(f)) * torch.rsqrt(h.pow(2).mean(1, keepdim=True) + 1e-6)
+    ),
     "max-pooling": lambda net, f: F.max_pool2d(F.relu(f), 3, 2),
     "global max-pooling": lambda net, f: F.relu(f).amax((2, 3), keepdim=True),
     "average pooling, padded": lambda net, f: F.avg_pool2d(F.pad(F.relu(f), (1, 2, 1, 2)), 2),
     "interpolation": lambda net, f: F.interpolate(F.relu(f), scale_factor=2, mode="bilinear"),
     "batch normalisation": lambda net, f: F.relu(net.norm(f)),
-    "shuffled, cut and rolled": lambda net, f: F.channel_shuffle(F.relu(f), 2)[:, 1:7].roll(3, 2).repeat(1, 2, 1, 1)[:, :8],
+    "shuffled, cut and rolled": lambda net, f: (
+        F.channel_shuffle(F.relu(f), 2)[:, 1:7].roll(3, 2).repeat(1, 2, 1, 1)[:, :8]
+    ),
     "parts written in place": assigned,
     "a constant mask": lambda net, f: F.relu(f) * (torch.arange(32) > 9),
     "a constant minimum elsewhere": lambda net, f: F.relu(f) * net.head.weight.clamp(min=0).sum(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided"])
@@ -130,31 +140,67 @@ def leaky(f):
 #: A formula, how it is refused, and PyTorch's function of the same values.
 FORMULAS = {
     "SiLU": (lambda f: f * torch.sigmoid(f), "a signal times a function of itself", F.silu),
-    "SiLU, the shape changed": (lambda f: f * f.view(2, 8, -1).sigmoid().view_as(f), "a signal times", F.silu),
+    "SiLU, the shape changed": (
+        lambda f: f * f.view(2, 8, -1).sigmoid().view_as(f),
+        "a signal times",
+        F.silu,
+    ),
     "Hardswish": (lambda f: f * F.relu6(f + 3) / 6, "a signal times", F.hardswish),
-    "Hardswish in place": (lambda f: f * f.clone().add_(3).clamp_(0, 6).div_(6), "a signal times", F.hardswish),
-    "sigmoid by division": (lambda f: torch.ones_like(f) / (1 + torch.exp(-f)), "division \\(once\\)", torch.sigmoid),
+    "Hardswish in place": (
+        lambda f: f * f.clone().add_(3).clamp_(0, 6).div_(6),
+        "a signal times",
+        F.hardswish,
+    ),
+    "sigmoid by division": (
+        lambda f: torch.ones_like(f) / (1 + torch.exp(-f)),
+        "division \\(once\\)",
+        torch.sigmoid,
+    ),
     "Hardswish by clamp": (lambda f: f * (f / 6 + 0.5).clamp(0, 1), "a signal times", F.hardswish),
     "Mish": (lambda f: f * torch.tanh(F.softplus(f)), "a signal times", F.mish),
     "softsign": (lambda f: f / (1 + f.abs()), "a signal times", F.softsign),
     "GELU": (lambda f: f * 0.5 * (1 + torch.erf(f / 2**0.5)), "a signal times", F.gelu),
     "leaky by maximum": (lambda f: torch.maximum(f, 0.1 * f), "maximum \\(once\\)", leaky),
     "leaky by a stack": (lambda f: torch.stack([f, 0.1 * f]).amax(0), "maximum \\(once\\)", leaky),
-    "leaky by where": (lambda f: torch.where(f > 0, f, 0.1 * f), "where \\(once\\), gt, whose result autograd cannot follow", leaky),
+    "leaky by where": (
+        lambda f: torch.where(f > 0, f, 0.1 * f),
+        "where \\(once\\), gt, whose result autograd cannot follow",
+        leaky,
+    ),
     "leaky by a mask": (lambda f: 0.1 * f + 0.9 * f * (f > 0), "gt, whose result", leaky),
-    "leaky by a mask from a copy": (lambda f: 0.1 * f + 0.9 * f * (f.detach() > 0), "detach, whose result", leaky),
-    "leaky by a mask from data": (lambda f: 0.1 * f + 0.9 * f * (f.data > 0), "data, whose result", leaky),
+    "leaky by a mask from a copy": (
+        lambda f: 0.1 * f + 0.9 * f * (f.detach() > 0),
+        "detach, whose result",
+        leaky,
+    ),
+    "leaky by a mask from data": (
+        lambda f: 0.1 * f + 0.9 * f * (f.data > 0),
+        "data, whose result",
+        leaky,
+    ),
     "leaky by abs": (lambda f: 0.55 * f + 0.45 * f.abs(), "abs \\(once\\)", leaky),
     "leaky by two clamps": (lambda f: F.relu(f) + 0.1 * f.clamp(max=0), "clamp \\(once\\)", None),
-    "a minimum": (lambda f: torch.minimum(f, torch.ones(())), "minimum \\(once\\)", lambda f: f.clamp(max=1)),
+    "a minimum": (
+        lambda f: torch.minimum(f, torch.ones(())),
+        "minimum \\(once\\)",
+        lambda f: f.clamp(max=1),
+    ),
     "sigmoid": (lambda f: 1 / (1 + torch.exp(-f)), "reciprocal", torch.sigmoid),
-    "sigmoid itself": (torch.sigmoid, "Sigmoid \\(once\\)", lambda f: 0.5 + 0.5 * torch.tanh(f / 2)),
+    "sigmoid itself": (
+        torch.sigmoid,
+        "Sigmoid \\(once\\)",
+        lambda f: 0.5 + 0.5 * torch.tanh(f / 2),
+    ),
     "a power": (lambda f: f**2, "pow \\(once\\)", torch.square),
     "a square": (lambda f: f * f, "a signal times", torch.square),
     "a function unknown here": (lambda f: torch.special.i0(f), "I0 \\(once\\)", torch.i0),
-    "a scale read off": (lambda f: f / f.max().item(), "item, whose result", lambda f: f / f.detach().max()),
+    "a scale read off": (
+        lambda f: f / f.max().item(),
+        "item, whose result",
+        lambda f: f / f.detach().max(),
+    ),
     "SELU": (F.selu, "ELU or SELU", None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("formula, message, named", FORMULAS.values(), ids=FORMULAS.keys())
@@ -231,9 +277,12 @@ def sigmoid_of_a_part(net, f):
 HIDDEN = {
     "a Function of one's own": (lambda net, f: OwnReLU.apply(F.relu(f)), "OwnReLU \\(once\\)"),
     "scripted": (lambda net, f: scripted_relu(F.relu(f)), "(ReLU|TorchScript) \\(once\\)"),
-    "compiled": (lambda net, f: torch.compile(F.relu, backend="aot_eager")(net.conv(F.relu(f))), "compiled code"),
+    "compiled": (
+        lambda net, f: torch.compile(F.relu, backend="aot_eager")(net.conv(F.relu(f))),
+        "compiled code",
+    ),
     "a part in place": (sigmoid_of_a_part, "a change in place of a part of a tensor \\(once\\)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("strict", [True, False])
