@@ -109,7 +109,7 @@ def vgg_parts(
     Raises
     ------
     ModelError
-        If it has no such parts.
+        If it has no such parts, or nothing in ``features``.
     """
     kinds = {"features": nn.Sequential, "avgpool": nn.Module, "classifier": classifier}
     parts = {name: getattr(network, name, None) for name in kinds}
@@ -119,7 +119,18 @@ def vgg_parts(
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
             "saliency_any and grad_cam_any."
         )
+    if not len(parts["features"]):
+        raise ModelError(f"The features of {type(network).__name__} are empty: there are no maps.")
     return parts["features"], parts["avgpool"], parts["classifier"]
+
+
+def check_finite(values: torch.Tensor, words: str) -> None:
+    """A ``ModelError`` if any value is NaN or infinite; ``words`` say who has it, and the verb."""
+    if not torch.isfinite(values).all():
+        raise ModelError(
+            f"{words} NaN or infinite values. Look at the network's weights; in half precision "
+            "also at whether its numbers grow too large for it."
+        )
 
 
 @contextmanager
