@@ -126,12 +126,12 @@ def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) 
         )
     if norm.running_mean is None:
         raise ModelError(
-            f"{where} normalises each batch by itself (track_running_stats=False), which is no fixed "
-            "scale and shift. Ask the network by saliency_any and grad_cam_any."
+            f"{where} normalises each batch by itself (track_running_stats=False), which is no "
+            "fixed scale and shift. Ask the network by saliency_any and grad_cam_any."
         )
     if is_parametrized(before) or before._forward_pre_hooks:
         raise ModelError(
-            f"The convolution before {where} has a weight that is computed from others. Make it a plain "
-            "one first: torch.nn.utils.parametrize.remove_parametrizations, prune.remove, "
+            f"The convolution before {where} has a weight that is computed from others. Make it a "
+            "plain one first: torch.nn.utils.parametrize.remove_parametrizations, prune.remove, "
             "remove_weight_norm or remove_spectral_norm."
         )
