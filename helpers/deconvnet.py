@@ -168,8 +168,8 @@ class FullyConnected(Step):
 
     def down(self, signal, note, rule):
         weight, narrow = self.layer.weight, signal.to(self.layer.weight.dtype)
-        dense = len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64
-        dense = dense or signal.ndim > 2
+        few = signal.ndim == 2 and len(signal) <= 2
+        dense = not few or signal.device.type != "cpu" or signal.dtype == torch.float64
         # what is written down, for ONNX, has shapes that no value decides
         if dense or torch.compiler.is_compiling():
             return (narrow @ weight).to(signal.dtype)

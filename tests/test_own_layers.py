@@ -239,6 +239,11 @@ def changed(network):
     return randomise(type(network)(7, (4, 6, 8, 10, 12), 9, 3), seed=1).double().state_dict()
 
 
+class Positive(nn.Module):
+    def forward(self, weight):
+        return weight.abs() + 0.01
+
+
 ASSIGN = {
     "load_state_dict": lambda n: n.load_state_dict(changed(n)),
     "load_state_dict(assign=True)": lambda n: n.load_state_dict(changed(n), assign=True),
@@ -249,7 +254,13 @@ ASSIGN = {
     "a linear parameter": lambda n: setattr(
         n.classifier[3], "weight", nn.Parameter(changed(n)["classifier.3.weight"])
     ),
-    "pruned": lambda n: prune.l1_unstructured(n.features[2], "weight", 0.5),
+    "pruned": lambda n: [
+        prune.l1_unstructured(layer, "weight", 0.3) for layer in (n.features[2], n.classifier[3])
+    ],
+    "parametrized": lambda n: [
+        parametrize.register_parametrization(layer, "weight", Positive())
+        for layer in (n.features[2], n.classifier[3])
+    ],
 }
 
 
@@ -265,11 +276,6 @@ def test_weights_given_after_construction_are_used_both_ways(assign, method):
     assert_close(after, METHODS[method](network).from_class(x, [1, 4]), rtol=0, atol=0)
     if method == "gradient":
         assert_close(after, autograd(network, x), rtol=1e-9, atol=1e-12)
-
-
-class Positive(nn.Module):
-    def forward(self, weight):
-        return weight.abs() + 0.01
 
 
 @torch.no_grad()
