@@ -129,7 +129,7 @@ def vgg_parts(
     Raises
     ------
     ModelError
-        If it has no such parts, or is no network.
+        If it has no such parts, nothing in ``features``, or is no network.
     """
     check_network(network)
     kinds = {"features": nn.Sequential, "avgpool": nn.Module, "classifier": classifier}
@@ -140,7 +140,18 @@ def vgg_parts(
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
             "saliency_any, grad_cam_any and guided_gradcam_any."
         )
+    if not len(parts["features"]):
+        raise ModelError(f"The features of {type(network).__name__} are empty: there are no maps.")
     return parts["features"], parts["avgpool"], parts["classifier"]
+
+
+def check_finite(values: torch.Tensor, words: str) -> None:
+    """A ``ModelError`` if any value is NaN or infinite; ``words`` say who has it, and the verb."""
+    if not torch.isfinite(values).all():
+        raise ModelError(
+            f"{words} NaN or infinite values. Look at the network's weights; in half precision "
+            "also at whether its numbers grow too large for it."
+        )
 
 
 #: Modules in eval mode for a while: by how many threads at once, and the mode that each goes back

@@ -19,15 +19,23 @@ No autograd is used anywhere in this file.
 
 from __future__ import annotations
 
-import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_photos, evaluating, vgg_parts
+from .checks import (
+    SMALLEST_SIDE,
+    check_classes,
+    check_finite,
+    check_photos,
+    evaluating,
+    vgg_parts,
+)
 from .errors import ModelError
 from .methods import RULES, Rule, deconvnet_rule
 
@@ -41,7 +49,11 @@ class Step(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = copy.copy(layer)  # the same parameters, but a mode of its own
+        self.layer = layer
+
+    def train(self, mode: bool = True):
+        self.training = mode  # the layer's mode is its network's business
+        return self
 
     def up(self, x):
         return self.layer(x), x.shape
@@ -54,6 +66,10 @@ class Convolution(Step):
     *of its own direction*, whose "in" is the convolution's "out": the same tensor fits both,
     unflipped and unpermuted. There is no bias on the way down: the adjoint of ``Wx + b`` is
     ``W^T``, whatever ``b``.
+
+    The weight is read when it is used. An ``nn.ConvTranspose2d`` would hold on to the parameter
+    that it was given, when the convolution has another by now (``load_state_dict(...,
+    assign=True)``), and could not hold a weight that is computed (weight norm, pruning).
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -62,21 +78,21 @@ class Convolution(Step):
             raise ModelError(
                 f"Only convolutions with a number of zeros as padding can be undone, got {conv}."
             )
-        self.transposed = nn.ConvTranspose2d(
-            conv.out_channels,
-            conv.in_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            dilation=conv.dilation,
-            groups=conv.groups,
-            bias=False,
-            device="meta",
-        )
-        self.transposed.weight = conv.weight  # tied: one Parameter, two users
 
     def down(self, signal, shape, rule):
-        return self.transposed(signal, output_size=shape[-2:])
+        conv = self.layer
+        # with a stride, the last places may lie beyond all windows; nothing comes back to them
+        beyond = [
+            shape[i - 2]
+            - (signal.shape[i - 2] - 1) * conv.stride[i]
+            - (conv.kernel_size[i] - 1) * conv.dilation[i]
+            - 1
+            + 2 * conv.padding[i]
+            for i in (0, 1)
+        ]
+        return F.conv_transpose2d(
+            signal, conv.weight, None, conv.stride, conv.padding, beyond, conv.groups, conv.dilation
+        )
 
 
 class Rectifier(Step):
@@ -91,7 +107,12 @@ class Rectifier(Step):
 
 
 class Pooling(Step):
-    """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere."""
+    """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere.
+
+    ``nn.MaxUnpool2d`` refuses to work under ``torch.use_deterministic_algorithms(True)``, because
+    values may meet at one place where windows overlap. Here they never do, so that a scatter into
+    zeros, whatever its order, is the same.
+    """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         windows = pool.kernel_size, pool.stride, pool.padding
@@ -108,6 +129,9 @@ class Pooling(Step):
 
     def down(self, signal, note, rule):
         switches, shape = note
+        if torch.are_deterministic_algorithms_enabled():
+            places = signal.new_zeros(*shape[:2], shape[2] * shape[3])
+            return places.scatter_(2, switches.flatten(2), signal.flatten(2)).view(shape)
         return self.unpool(signal, switches, output_size=shape[-2:])
 
 
@@ -144,7 +168,8 @@ class FullyConnected(Step):
 
     def down(self, signal, note, rule):
         weight, narrow = self.layer.weight, signal.to(self.layer.weight.dtype)
-        dense = len(signal) > 2 or signal.device.type != "cpu" or signal.dtype == torch.float64
+        few = signal.ndim == 2 and len(signal) <= 2
+        dense = not few or signal.device.type != "cpu" or signal.dtype == torch.float64
         # what is written down, for ONNX, has shapes that no value decides
         if dense or torch.compiler.is_compiling():
             return (narrow @ weight).to(signal.dtype)
@@ -180,8 +205,12 @@ STEPS: dict[type[nn.Module], type[Step]] = {
 }
 
 
-def step_for(layer: nn.Module) -> Step:
-    """The two-way step for one layer of the network.
+#: Steps that are linear but for a constant, and so have an adjoint.
+AFFINE = (Convolution, AveragePooling, FullyConnected)
+
+
+def step_for(layer: nn.Module, before: nn.Module | None = None) -> Step:
+    """The two-way step for one layer of the network; ``before`` is the layer before it, if any.
 
     Raises
     ------
@@ -192,12 +221,18 @@ def step_for(layer: nn.Module) -> Step:
         if isinstance(layer, kind):
             return step(layer)
     advice = (
-        "Fold the batch normalisation into the convolutions first: "
-        "helpers.fold_batch_norm(network)."
-        if isinstance(layer, nn.BatchNorm2d)
-        else "These methods need a VGG-style network: convolutions, ReLUs, max-poolings and fully "
+        "These methods need a VGG-style network: convolutions, ReLUs, max-poolings and fully "
         "connected layers, as modules, one behind the other."
     )
+    if isinstance(layer, nn.BatchNorm2d):
+        place = f"behind a {type(before).__name__}" if before else "first of all"
+        advice = (
+            "Fold the batch normalisation into the convolutions first: "
+            "helpers.fold_batch_norm(network)."
+            if isinstance(before, (nn.Conv2d, nn.BatchNorm2d))
+            else f"This batch normalisation stands {place}, not behind a convolution that could "
+            "take it in. Ask the network by saliency_any and grad_cam_any."
+        )
     raise ModelError(f"{type(layer).__name__} has no way back here. {advice}")
 
 
@@ -243,9 +278,19 @@ class Deconvnet(nn.Module):
     Raises
     ------
     ModelError
-        If the network is of another kind, or computes something that its modules do not show
-        (a functional ReLU, a skip connection): a small random photo is sent both through the
-        network and through the steps found in it, and the scores have to agree.
+        If the network is of another kind, or computes something that its modules do not show. So
+        that no map is silently wrong, three things are tried, on a small photo and on noise:
+
+        - A layer with weights (or an average pooling) goes down by the adjoint of what it really
+          computes, ``<L v, y> = <v, L^T y>``. Else it has a forward of its own (it standardises
+          its weight, say) or a hook, and the weight does not lead back through it.
+        - Any other layer gives what its step gives.
+        - The network's scores are those of its steps, one behind the other. Else there is more
+          between them: a functional ReLU, a skip connection.
+
+        All of it is done layer by layer in the network's own dtype, without a copy of a weight.
+        A comparison of whole maps would need float64: in float32 the rounding of two values
+        that nearly tie moves a switch.
     """
 
     #: What happens at a ReLU on the way down; one of :data:`helpers.methods.RULES`.
@@ -254,27 +299,46 @@ class Deconvnet(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         features, avgpool, classifier = vgg_parts(network, nn.Sequential)
-        layers = [*features, avgpool, nn.Flatten(), *classifier]
-        self.steps = nn.ModuleList(step_for(layer) for layer in layers)
+        layers = {
+            **{f"features[{i}]": layer for i, layer in enumerate(features)},
+            "avgpool": avgpool,
+            "flatten": nn.Flatten(),  # between the modules, a call
+            **{f"classifier[{i}]": layer for i, layer in enumerate(classifier)},
+        }
+        self.steps = nn.ModuleList(
+            step_for(layer, before) for before, layer in pairwise([None, *layers.values()])
+        )
         #: Number of layers in ``features``; steps behind it belong to the classifier.
         self.depth = len(features)
-        self._check_against(network)
+        with torch.no_grad(), evaluating(network):
+            self._check_against(network, layers)
 
-    @torch.no_grad()
-    def _check_against(self, network: nn.Module) -> None:
-        like = next(network.parameters())
-        x = probe(64).to(like)
-        with evaluating(network):
-            want = network(x)
-        got = self.up(x).scores
-        # wide enough for half precision; a forgotten ReLU is off by far more
-        if want.shape != got.shape or not torch.allclose(
-            want, got, rtol=1e-2, atol=1e-2 * float(want.abs().max())
-        ):
+    def _check_against(self, network: nn.Module, layers: dict[str, nn.Module]) -> None:
+        """The three comparisons of the class's docstring."""
+        name, (x, want) = type(network).__name__, first_answer(network)
+        for step, (where, layer) in zip(self.steps, layers.items(), strict=True):
+            try:
+                out, _ = step.up(laid_out(x))
+                affine = isinstance(step, AFFINE)
+                right = is_adjoint(step, x) if affine else agree(layer(x.clone()), out)
+            except Exception as error:
+                raise ModelError(
+                    f"{where} of {name}, a {type(layer).__name__}, does not go with what comes "
+                    f"before it: {error}"
+                ) from error
+            check_finite(out, f"{where} of {name} gives")
+            if not right:
+                raise ModelError(
+                    f"{where} of {name}, a {type(layer).__name__}, does not compute what its kind "
+                    "of layer does (a forward of its own, or a hook?), so no way back through it "
+                    "is known here. Ask the network by saliency_any and grad_cam_any."
+                )
+            x = out
+        if not agree(want, x):
             raise ModelError(
-                f"{type(network).__name__} computes more than its modules show (a functional ReLU "
-                "such as F.relu, or a skip connection?). Replace function calls by modules "
-                "(nn.ReLU), or ask it by saliency_any and grad_cam_any."
+                f"{name} computes more than its modules show (a functional ReLU such as F.relu, or "
+                "a skip connection?). Replace function calls by modules (nn.ReLU), or ask it by "
+                "saliency_any and grad_cam_any."
             )
 
     @torch.no_grad()
@@ -284,7 +348,14 @@ class Deconvnet(nn.Module):
         H and W are at least 32; odd sizes are welcome.
         ``keep``: whether the trace keeps the activations of all layers of ``features``.
         """
-        return self.climb(check_photos(x), keep)
+        with self._asked():
+            trace = self.climb(check_photos(x), keep)
+        check_finite(trace.scores, "The network answers with")
+        return trace
+
+    def _asked(self) -> AbstractContextManager:
+        """The layers in eval mode: while one trains, a weight that is computed may be another."""
+        return evaluating(nn.ModuleList(step.layer for step in self.steps))
 
     def climb(self, x: torch.Tensor, keep: bool = False) -> Trace:
         """:meth:`up` without looking at the photos, which what is written down (ONNX) cannot do."""
@@ -328,8 +399,11 @@ class Deconvnet(nn.Module):
         """
         rule, signal = relu_down or self.relu_down, signal.clone()  # ours, to be overwritten
         steps = list(zip(self.steps, trace.memory, strict=True))[stop:start]
-        for step, note in reversed(steps):
-            signal = step.down(laid_out(signal), note, rule)
+        with self._asked():
+            for step, note in reversed(steps):
+                signal = step.down(laid_out(signal), note, rule)
+        if not torch.compiler.is_compiling():  # what is written down cannot look at values
+            check_finite(signal, "The way down ends in")
         return signal.contiguous()
 
     def from_features(self, x: torch.Tensor, unit: str = "all") -> torch.Tensor:
@@ -374,6 +448,57 @@ class Gradient(Deconvnet):
 METHODS: dict[str, type[Deconvnet]] = dict(
     zip(RULES, (Gradient, Deconvnet, GuidedBackprop), strict=True)
 )
+
+
+def first_answer(network: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """A small photo, and the network's scores for it; of several sizes the first that it takes.
+
+    Raises ``ModelError`` if it takes none.
+    """
+    like = next(network.parameters(), torch.zeros(()))
+    for side in (SMALLEST_SIDE, 64, 224):  # some classifiers fit one size only
+        x = probe(side).to(like)
+        try:
+            return x, network(x.clone())
+        except Exception as error:
+            reason = error
+    raise ModelError(
+        f"{type(network).__name__} fails on photos of 32, 64 and 224 pixels a side: {reason}"
+    ) from reason
+
+
+def is_adjoint(step: nn.Module, like: torch.Tensor) -> bool:
+    """Whether an affine step for inputs such as ``like`` goes down by the adjoint of its way up.
+
+    The dot-product test: ``<L v, y> = <v, L^T y>`` for the step's linear part ``L``, a random
+    signal ``y``, and the difference ``v`` of two random inputs, in which constants fall out. The
+    inputs have at least 6 x 7 places, so that a kernel meets more than the border.
+    """
+    random = torch.Generator().manual_seed(0)
+    places = (max(side, least) for side, least in zip(like.shape[2:], (6, 7), strict=False))
+    x = torch.randn((2, like.shape[1], *places), generator=random).to(like)
+    out, noted = step.up(laid_out(x))
+    signal = torch.randn((1, *out.shape[1:]), generator=random).to(like)
+    down = step.down(laid_out(signal), noted, None)
+    x, out, signal, down = (t.cpu().double() for t in (x, out, signal, down))
+    above, below = (out[:1] - out[1:]) * signal, (x[:1] - x[1:]) * down
+    size = out.norm() + below.norm()  # of what has been rounded
+    return bool((above.sum() - below.sum()).abs() <= rounding(like) * size)
+
+
+def rounding(x: torch.Tensor) -> float:
+    """What rounding may amount to, as a share, in layers that work in the dtype of ``x``."""
+    if x.dtype == torch.float64:
+        return 1e-10
+    # other devices may multiply float32 with the ten bits of TF32
+    return 1e-4 if x.dtype == torch.float32 and x.device.type == "cpu" else 2e-2
+
+
+def agree(want: torch.Tensor, got: torch.Tensor) -> bool:
+    """Whether two results are the same but for rounding."""
+    if not isinstance(want, torch.Tensor) or want.shape != got.shape:
+        return False
+    return bool((want - got).abs().max() <= rounding(got) * want.abs().max())
 
 
 def probe(size: int) -> torch.Tensor:

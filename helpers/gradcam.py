@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_photos, evaluating, vgg_parts
+from .checks import check_classes, check_finite, check_photos, evaluating, vgg_parts
 from .errors import ModelError
 
 
@@ -52,7 +52,8 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     Raises
     ------
     ModelError
-        If the network has no ``features``, ``avgpool`` and ``classifier``, or no such layer.
+        If the network has no ``features``, ``avgpool`` and ``classifier``, or no such layer, or
+        if scores or gradients are NaN or infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
     """
@@ -70,10 +71,12 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
             # the clone keeps an in-place ReLU behind the cut away from the maps themselves
             top = avgpool(features[cut:](below.clone()))
             scores = classifier(torch.flatten(top, 1))
+            check_finite(scores, "The network answers with")
             chosen = check_classes(classes, scores)
             # photos do not mix, so the sum's gradient is each photo's own
             (gradient,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), below)
     maps, weights = cam_from_gradient(below.detach(), gradient)
+    check_finite(weights, "The gradient holds")
     return GradCAM(maps, weights, chosen, scores.detach())
 
 

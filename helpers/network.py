@@ -7,6 +7,9 @@ import copy
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import is_parametrized
+
+from .errors import ModelError
 
 #: How many 3x3 convolutions stand before each of VGG-16's five poolings (13 in all).
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
@@ -85,7 +88,23 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     ``gamma * (w * x + b - mean) / sqrt(var + eps) + beta``; scaling ``w`` and shifting ``b``
     says the same in one convolution. Scores agree up to rounding. Works on the embedded model
     in training and on torchvision's ``vgg11_bn`` ... ``vgg19_bn``; ``model`` stays as it is.
+
+    Raises
+    ------
+    ModelError
+        If a batch normalisation in ``features`` does not stand right behind a convolution (behind
+        a ReLU, say), has no running statistics, or the convolution's weight is computed from
+        others (pruning, weight norm).
     """
+    layers = getattr(model, "features", None)
+    if not isinstance(layers, nn.Sequential):
+        raise ModelError(f"{type(model).__name__} has no features (a Sequential) to fold.")
+    last = None  # but for batch normalisations
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.BatchNorm2d):
+            _check_foldable(layer, last, f"features[{i}] of {type(model).__name__}")
+        else:
+            last = layer
     plain = copy.deepcopy(model).eval()
     folded: list[nn.Module] = []
     for layer in plain.features:
@@ -95,3 +114,24 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
             folded.append(layer)
     plain.features = nn.Sequential(*folded).eval()  # the new container, too
     return plain
+
+
+def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) -> None:
+    """A ``ModelError`` unless the layer before a batch normalisation can take it in."""
+    if not isinstance(before, nn.Conv2d):
+        place = "first of all" if before is None else f"behind a {type(before).__name__}"
+        raise ModelError(
+            f"{where}, a batch normalisation, stands {place}, not behind a convolution that could "
+            "take it in. Ask the network by saliency_any and grad_cam_any."
+        )
+    if norm.running_mean is None:
+        raise ModelError(
+            f"{where} normalises each batch by itself (track_running_stats=False), which is no "
+            "fixed scale and shift. Ask the network by saliency_any and grad_cam_any."
+        )
+    if is_parametrized(before) or before._forward_pre_hooks:
+        raise ModelError(
+            f"The convolution before {where} has a weight that is computed from others. Make it a "
+            "plain one first: torch.nn.utils.parametrize.remove_parametrizations, prune.remove, "
+            "remove_weight_norm or remove_spectral_norm."
+        )

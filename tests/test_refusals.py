@@ -15,6 +15,7 @@ from helpers import (
     grad_cam,
     grad_cam_any,
     guided_gradcam,
+    guided_gradcam_each,
     saliency,
     saliency_any,
 )
@@ -197,3 +198,14 @@ CLASSES = {
 def test_classes_that_are_none_are_refused(network, explain, classes, error, message):
     with pytest.raises(error, match=message):
         explain(network, noise(2, 32), classes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, case in CLASSES.items() if case[1] is not ValueError or "uneven" in name],
+)
+def test_each_of_several_classes_is_looked_at(network, name):
+    classes, error, message = CLASSES[name]
+    several = classes if isinstance(classes, (list, np.ndarray, torch.Tensor)) else [classes]
+    with pytest.raises(error, match=message):
+        guided_gradcam_each(network, noise(2, 32), several)
