@@ -42,7 +42,9 @@ def test_energy_by_hand():
     assert math.isnan(energy_in_box(torch.zeros(2, 2), (0, 0, 1, 1)))
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 2), (0, 0, 3, 2), (-1, 0, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0, 2), (0, 1, 2, 1), (0, 0, 3, 2), (0, 0, 2, 3), (-1, 0, 1, 1), (0, -1, 1, 1)]
+)
 def test_bad_boxes_are_refused(box):
     with pytest.raises(ValueError, match="Box"):
         energy_in_box(torch.ones(2, 2), box)
