@@ -311,6 +311,12 @@ def test_relu6_passes_nothing_at_its_ceiling(relu):
     assert channel_means("gradient", lambda net, f: relu(0 * f)) == [0, 0]
 
 
+def test_hardtanhs_ceiling_is_1_unless_told():
+    for tanh in (lambda f: F.hardtanh_(f, 0), lambda f: F.hardtanh(f, 0), nn.Hardtanh(0)):
+        assert channel_means("guided", lambda net, f, tanh=tanh: tanh(0.75 * f)) == [0, 0]
+        assert channel_means("guided", lambda net, f, tanh=tanh: tanh(0.25 * f)) == [0.25, 0]
+
+
 def test_a_relu_passes_nothing_at_zero():
     assert channel_means("gradient", lambda net, f: net.relu(f - 2) + f) == [1, 1]
 
@@ -322,6 +328,7 @@ NO_RELUS = {
     "threshold at 1": lambda f: F.threshold(f, 1, 0),
     "threshold at 1 to 1": lambda f: F.threshold(f, 1, 1),
     "hardtanh": F.hardtanh,
+    "hardtanh_": lambda f: F.hardtanh_(1 * f),
     "hardtanh to 0": lambda f: F.hardtanh(f, -1, 0),
     "nn.Hardtanh in place": nn.Hardtanh(inplace=True),
     "clamp at -1": lambda f: f.clamp(min=-1),

@@ -42,7 +42,9 @@ def test_energy_by_hand():
     assert math.isnan(energy_in_box(torch.zeros(2, 2), (0, 0, 1, 1)))
 
 
-@pytest.mark.parametrize("box", [(0, 0, 0, 2), (0, 0, 3, 2), (-1, 0, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 0, 2), (0, 1, 2, 1), (0, 0, 3, 2), (0, 0, 2, 3), (-1, 0, 1, 1), (0, -1, 1, 1)]
+)
 def test_bad_boxes_are_refused(box):
     with pytest.raises(ValueError, match="Box"):
         energy_in_box(torch.ones(2, 2), box)
@@ -57,8 +59,11 @@ def test_rank_correlation_is_scipys(ties):
     assert rank_correlation(a, a**3) == pytest.approx(1)
 
 
+@pytest.mark.filterwarnings("error")  # SciPy would warn
 def test_a_constant_map_has_no_ranks():
-    assert math.isnan(rank_correlation(np.ones((8, 8)), np.random.default_rng(0).random((8, 8))))
+    constant, other = np.ones((8, 8)), np.random.default_rng(0).random((8, 8))
+    assert math.isnan(rank_correlation(constant, other))
+    assert math.isnan(rank_correlation(other, constant))
 
 
 def test_ssim_is_scikit_images_and_blind_to_strength():

@@ -68,6 +68,15 @@ def test_each_way_takes_its_seed(network, walk):
         assert torch.equal(one.get_submodule(name).weight, again)
 
 
+def test_unless_told_the_seed_is_0():
+    network = nn.Sequential(nn.Linear(8, 1))  # one output: its only row gives the variance
+    want = randomise(network, ["0"], 0)[0].weight
+    (_, first), (_, alone) = *cascade(network), *independent(network)
+    for copy in (randomise(network, ["0"]), first, alone):
+        assert torch.equal(copy[0].weight, want)
+    assert not torch.equal(want, randomise(network, ["0"], 1)[0].weight)
+
+
 def test_variance_is_he(network):
     drawn = randomise(network, ["4", "2"])
     assert drawn[4].weight.var().item() == pytest.approx(2 / 64, rel=0.05)

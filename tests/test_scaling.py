@@ -117,6 +117,11 @@ def test_batches_and_other_shapes_are_refused(shape):
         scaling.to_numpy(np.zeros(shape))
 
 
+def test_three_rows_in_colour_are_no_channels():
+    m = np.arange(3 * 5 * 3.0).reshape(3, 5, 3)
+    assert np.array_equal(scaling.to_numpy(m), m)
+
+
 def test_by_max_refuses_negative_values():
     with pytest.raises(ValueError, match="use signed or min_max"):
         scaling.by_max(np.array([[-1.0, 2.0]]))
