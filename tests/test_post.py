@@ -1,4 +1,4 @@
-"""The page for readers of the post: its cells, which nbval does not see, and whether its assertions notice a slip."""
+"""The page for readers of the post: its cells, and whether its assertions notice a slip."""
 
 import re
 from pathlib import Path
