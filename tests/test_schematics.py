@@ -25,7 +25,7 @@ def test_each_is_shown_once_from_an_address_that_works_in_colab_too():
     raw = address().replace("github.com", "raw.githubusercontent.com")
     shown = [picture for path in NOTEBOOKS for picture in pictures(path)]
     wanted = [f"{raw}/main/book/static/figures/{name}.svg" for name in NAMES]
-    assert sorted(url for _, url in shown) == wanted and len(wanted) == 4
+    assert sorted(url for _, url in shown) == wanted and len(wanted) >= 4
     assert all(len(words) > 40 for words, _ in shown)
 
 
