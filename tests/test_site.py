@@ -99,3 +99,23 @@ def test_the_players_fit_the_page(site, page, width):
             "box => [box.scrollWidth, box.clientWidth, box.getBoundingClientRect().right]"
         )
         assert wide[0] <= wide[1] + 1 and wide[2] <= width
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_schematic_follows_the_theme_and_stays_legible(site, page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site}/notebooks/01_grad_cam.html")
+    schematic = page.get_by_role("img", name="Grad-CAM from the photo to the map")
+    inks = [
+        schematic.evaluate(
+            "(drawing, theme) => { document.documentElement.dataset.theme = theme;"
+            " return getComputedStyle(drawing.querySelector('text')).fill; }",
+            theme,
+        )
+        for theme in ("light", "dark")
+    ]
+    assert inks[0] != inks[1]
+    heights = schematic.locator("text").evaluate_all(
+        "texts => texts.map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
+    )
+    assert len(heights) > 10 and min(heights) >= 11

@@ -1,11 +1,17 @@
 """Sphinx: what the site needs beyond what stands in the repository, and what it does not need."""
 
+import re
 import shutil
 from pathlib import Path
 
+from docutils import nodes
 from live_page import export_page
 
 from helpers import load_model
+
+SCHEMATIC = re.compile(
+    r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/main/(book/static/figures/\w+\.svg)"
+)
 
 
 def write_live_assets(app) -> None:
@@ -27,6 +33,18 @@ def own_badge(app, docname, source) -> None:
     )
 
 
+def draw_schematics(app, doctree, docname) -> None:
+    """A schematic becomes part of its page, so that its colours follow the page's theme.
+
+    In the notebooks it is a picture, at an address that works everywhere.
+    """
+    for image in list(doctree.findall(nodes.image)):
+        found = SCHEMATIC.fullmatch(image["uri"])
+        if found and app.builder.format == "html":
+            drawing = (Path(app.srcdir) / found[1]).read_text(encoding="utf-8")
+            image.replace_self(nodes.raw("", drawing, format="html"))
+
+
 def drop_thebe(app, pagename, templatename, context, doctree) -> None:
     """Take Thebe away, which jupyter-book always adds and this book does not use.
 
@@ -44,5 +62,6 @@ def drop_thebe(app, pagename, templatename, context, doctree) -> None:
 def setup(app):
     app.connect("builder-inited", write_live_assets)
     app.connect("source-read", own_badge)
+    app.connect("doctree-resolved", draw_schematics)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
