@@ -12,16 +12,18 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test test-vgg16 lint format links runtime benchmark mutants install train clean \
+.PHONY: help book pdf lighthouse test test-vgg16 lint format links runtime benchmark mutants install train clean \
 	distclean address
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
+	@echo "make pdf                  the book, and on it the whole of it as one PDF (needs Chromium)"
 	@echo "make test                 lint, unit tests, then every notebook cell by cell"
 	@echo "make test-vgg16           execute every notebook with a network of VGG-16's size"
 	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
 	@echo "make format               let ruff, and prettier, mend what they can"
+	@echo "make lighthouse           Lighthouse's marks for the site on a phone (needs Chromium and npm)"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
@@ -31,6 +33,7 @@ help:
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
 	@echo "make clean                remove what was built; make distclean also removes $(VENV)"
 	@echo "PYTHON=python3.12 make .. choose the Python that $(VENV) is made with"
+	@echo "PIP_EXTRA_INDEX_URL=... make ..  another index for pip, such as PyTorch's of CPU builds"
 
 install: $(STAMP)
 
@@ -52,6 +55,15 @@ book: $(STAMP)
 	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
 	$(BIN)/jupyter-book build . -W --keep-going -n --all
 	@echo "The book: $(CURDIR)/_build/html/index.html"
+
+# The second build finds the PDF, and puts a button for it on every page.
+pdf: book
+	$(BIN)/python -m book.pdf _build/html _build/pdf/where-did-you-look.pdf
+	$(BIN)/jupyter-book build . -W --keep-going -n --all
+
+# Lighthouse comes from npm for the occasion; what it measures depends on the machine.
+lighthouse: book
+	$(BIN)/python -m tests.lighthouse _build/html
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest

@@ -7,6 +7,8 @@ pixel, without a scale of matplotlib's own.
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from .methods import TABLE
 
@@ -57,11 +60,42 @@ def _drawing(
     figure = plt.figure(figsize=(width, height), dpi=160, facecolor="white", layout="constrained")
     with plt.rc_context(STYLE):
         yield figure, figure.subplots(rows, columns, squeeze=False, **shared)
+        below = None
         if note:
             letters = int(width * 72 / (0.53 * NOTE_POINTS))  # about half as wide as high
             # lines of about one length; a last one of one word looks lost
             length = min(letters, len(note) // -(-len(note) // letters) + 8)
-            figure.supxlabel(textwrap.fill(note, length), fontsize=NOTE_POINTS)
+            below = figure.supxlabel(textwrap.fill(note, length), fontsize=NOTE_POINTS)
+    _carry_words(figure, note, below)
+
+
+def _carry_words(figure: Figure, note: str, below: Text | None) -> None:
+    """Let the figure's PNG say in words what stands in it: a page can set them as text.
+
+    The PNG's text "Description" is JSON: ``titles`` of the pictures in it; for each of them in
+    ``panels`` its left, top, width and height in pixels; ``note``, and the row of pixels where it
+    begins as ``note_top``, or null.
+    """
+    write = figure.canvas.print_png
+
+    def print_png(file, *, metadata=None, pil_kwargs=None, **_others):
+        # only now, laid out and cropped, everything is where it will be; y counts upwards
+        height = int(figure.bbox.height)
+        shown = [axis for axis in figure.axes if axis.images]
+        panels = []
+        for box in (axis.get_window_extent() for axis in shown):
+            left, bottom = math.ceil(box.x0), math.ceil(box.y0)
+            panels.append([left, height - int(box.y1), int(box.x1) - left, int(box.y1) - bottom])
+        words = {
+            "titles": [axis.get_title() for axis in shown],
+            "panels": panels,
+            "note": note,
+            "note_top": height - math.ceil(below.get_window_extent().y1) if below else None,
+        }
+        metadata = {"Description": json.dumps(words), **(metadata or {})}
+        write(file, metadata=metadata, pil_kwargs=pil_kwargs)
+
+    figure.canvas.print_png = print_png
 
 
 def _check_titles(things: Sequence, titles: Sequence[str]) -> None:

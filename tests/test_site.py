@@ -1,14 +1,26 @@
 """The built pages in a real browser."""
 
+import base64
+import io
+import itertools
+import sys
+
+import numpy as np
 import pytest
+from PIL import Image
 
-PAGES = ["book/model", "notebooks/01_grad_cam"]
+from helpers import show_curves, show_row
 
+from .browser import PAGES, ROOT
 
 ICONS = """document.fonts.ready.then(fonts =>
     [...fonts].some(font => /Awesome/.test(font.family) && font.status === "loaded"))"""
-BROKEN = """[...document.images]
-    .filter(image => !(image.complete && image.naturalWidth)).map(image => image.src)"""
+BROKEN = """async () => {
+    const images = [...document.images];
+    images.forEach((image) => image.loading = "eager");
+    await Promise.allSettled(images.map((image) => image.decode()));
+    return images.filter((image) => !image.naturalWidth).map((image) => image.src);
+}"""
 FOREIGN = """[...document.images].map(image => image.src)
     .filter(src => !src.startsWith(location.origin) && !src.startsWith("data:"))"""
 ADDRESSES = """async images => {
@@ -22,7 +34,6 @@ def test_a_page_opens_without_a_complaint(site, page, name):
     assert page.goto(f"{site}/{name}.html").ok
     assert page.locator("article h1").first.is_visible()
     page.wait_for_load_state("load")
-    # book/static/scripts/fontawesome.js takes the theme's second set of icons away; the first stays
     assert page.evaluate(ICONS)
     assert not page.evaluate(BROKEN)
     assert not page.evaluate(FOREIGN)
@@ -119,3 +130,246 @@ def test_a_schematic_follows_the_theme_and_stays_legible(site, page, width):
         "texts => texts.map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
     )
     assert len(heights) > 10 and min(heights) >= 11
+
+
+def test_the_stylesheet_has_every_rule_that_counts(site, page):
+    """Nothing looks different with the ten stylesheets that it is made of."""
+    choose = """() => {
+        const kinds = new Map();  // one of each kind, told by its classes and its parent's
+        for (const element of document.querySelectorAll("body *")) {
+            const family = [element, element.parentElement];
+            const kind = family.map(({ tagName, className }) => [tagName, className]).join();
+            if (!kinds.has(kind)) kinds.set(kind, element);
+        }
+        window.chosen = [...kinds.values()];
+    }"""
+    look = """() => {
+        const look = (element, part) => {
+            const style = getComputedStyle(element, part);
+            const names = [...style].filter((name) => !name.startsWith("--"));
+            return names.map((name) => `${name}: ${style.getPropertyValue(name)}`);
+        };
+        const parts = [null, "::before", "::after"];
+        return window.chosen.flatMap((element) => parts.map((part) => look(element, part)));
+    }"""
+    for name in ("book/intro", "notebooks/01_grad_cam", "search"):
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_load_state("networkidle")
+        page.evaluate(choose)
+        page.add_style_tag(content="* { transition: none !important; animation: none !important }")
+        found = page.evaluate(look)
+        page.evaluate("""async () => {
+            const link = document.querySelector("link[rel=stylesheet]");
+            const [words] = (await (await fetch(link.href)).text()).split("*/");
+            const whole = words.split(" ").filter((word) => word.endsWith(".css"));
+            const folder = link.href.replace(/[^/]*$/, "");
+            await Promise.all(whole.map((name) => new Promise((resolve) => {
+                const more = Object.assign(document.createElement("link"), {rel: "stylesheet"});
+                Object.assign(more, {href: folder + name, onload: resolve});
+                link.before(more);
+            })));
+            link.remove();
+            await document.fonts.ready;
+        }""")
+        whole = page.evaluate(look)
+        assert len(found) == len(whole) > 100
+        pairs = zip(itertools.chain(*found), itertools.chain(*whole), strict=True)
+        assert not [(a, b) for a, b in pairs if a != b], name
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("heatmap", "notebooks/01_grad_cam"),
+        ("gradcam", "notebooks/01_grad_cam"),
+        ("deconvolution", "notebooks/02_deconvnet"),
+        ("license", "book/licences"),
+        ("own photo", "book/try"),
+    ],
+)
+def test_the_search_finds_what_is_meant(site, page, words, first):
+    page.goto(f"{site}/search.html?q={words}")
+    page.get_by_text("Search finished").wait_for()
+    links = page.locator("#search-results ul.search li > a").evaluate_all(
+        "links => links.map(link => link.pathname)"
+    )
+    found = list(dict.fromkeys(link.removesuffix(".html")[1:] for link in links))
+    assert found[0] == first
+    last = [name in ("notebooks/template", "book/contributing") for name in found]
+    assert last == sorted(last)
+
+
+def test_colab_is_offered_where_it_works(site, page):
+    for name, count in (("notebooks/01_grad_cam", 1), ("book/intro", 0), ("book/model", 0)):
+        page.goto(f"{site}/{name}.html")
+        assert page.locator(".dropdown-launch-buttons").count() == count, name
+
+
+def test_the_search_icon_leaves_room_for_words(site, page):
+    page.goto(f"{site}/search.html")
+    icon, field = (
+        page.locator(f"#main-content .bd-search {part}").bounding_box() for part in ("i", "input")
+    )
+    assert icon["width"] > 5 and icon["x"] + icon["width"] <= field["x"]
+
+
+def test_the_focus_is_seen_in_the_top_bar(site, page):
+    page.goto(f"{site}/notebooks/01_grad_cam.html")
+    buttons = page.locator(".bd-header-article button:visible")
+    assert buttons.count() > 4
+    for button in buttons.all():
+        page.keyboard.press("Tab")  # so that the focus counts as the keyboard's
+        button.focus()
+        style = button.evaluate(
+            "b => [getComputedStyle(b).outlineStyle, getComputedStyle(b).outlineWidth]"
+        )
+        assert style == ["solid", "3px"]
+
+
+HEAD = """() => ({
+    title: document.title,
+    description: document.querySelector("meta[name=description]")?.content ?? "",
+    picture: document.querySelector("meta[property='og:image']")?.content ?? "",
+})"""
+
+
+def test_each_page_has_a_title_and_a_description_of_its_own(site, built, page):
+    heads = []
+    for name in PAGES:
+        page.goto(f"{site}/{name}.html")
+        heads.append(page.evaluate(HEAD))
+    for key in ("title", "description"):
+        assert len({head[key] for head in heads}) == len(PAGES), key
+    assert all(40 < len(head["description"]) <= 160 for head in heads)
+    assert heads[0]["title"] == "Where did you look, and at what?"
+    address = "https://where-did-you-look.github.io/where-did-you-look/"
+    assert {head["picture"] for head in heads} == {f"{address}_static/preview.png"}
+    with Image.open(built / "_static" / "preview.png") as preview:
+        assert preview.size == (1200, 630)
+
+
+def test_on_paper_it_is_light_and_everything_is_open(site, page):
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{site}/notebooks/01_grad_cam.html")
+    closed = page.locator("article details:not([open])").count()
+    assert closed
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.locator("article details:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.locator("article details:not([open])").count() == closed
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_code_is_not_cut_off_and_letters_are_not_tiny(site, page, name):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{site}/{name}.html")
+    page.wait_for_load_state("load")
+    cut = """() => [...document.querySelectorAll("article pre")]
+        .filter((pre) => pre.scrollWidth > pre.clientWidth).map((pre) => pre.textContent)"""
+    assert not page.evaluate(cut)
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    tiny = """() => {
+        const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        const found = [];
+        while (words.nextNode()) {
+            const { parentElement: box, textContent } = words.currentNode;
+            const read = textContent.trim() && box.checkVisibility();
+            const small = parseFloat(getComputedStyle(box).fontSize) < 11;
+            if (read && small && !box.closest("mjx-container, sup, sub")) found.push(textContent);
+        }
+        return found;
+    }"""
+    assert not page.evaluate(tiny)
+
+
+# ------------------------------------------------------------ figures
+
+RED, GREEN, BLUE = np.eye(3)
+FILLED = [np.full((20, wide, 3), colour) for wide, colour in [(20, RED), (30, GREEN), (20, BLUE)]]
+
+
+@pytest.fixture
+def figures(chromium):
+    sys.path.insert(0, str(ROOT / "book" / "extensions"))
+    yield pytest.importorskip("site_figures")
+    sys.path.remove(str(ROOT / "book" / "extensions"))
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_each_panel_shows_its_own_picture(figures, page, tmp_path, width):
+    """Cut out of one file, and no pixel of its neighbours or of the words around it."""
+    figure = show_row(
+        [*FILLED, *FILLED[::-1]], ["a", "b <\nc", "d", "e", "f", "g"], "a note", columns=3
+    )
+    figure.savefig(tmp_path / "row.png", bbox_inches="tight")
+    words, size, name = figures.convert(tmp_path / "row.png", tmp_path, "row.png")
+    assert words["note"] == "a note"
+    data = base64.b64encode((tmp_path / name).read_bytes()).decode()
+    image = f'<img src="data:image/webp;base64,{data}" width="{size[0]}" height="{size[1]}"'
+    style = (ROOT / "book" / "static" / "book.css").read_text(encoding="utf-8")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.set_content(
+        f"<style>{style}</style><figure>{figures.panels(words, size, image, 'alt')}</figure>"
+    )
+    assert page.locator(".panel-title").all_inner_texts() == words["titles"]
+    for window, colour in zip(
+        page.locator(".panel-window").all(), [RED, GREEN, BLUE, BLUE, GREEN, RED], strict=True
+    ):
+        shown = np.asarray(Image.open(io.BytesIO(window.screenshot())).convert("RGB")).astype(int)
+        assert shown.shape[1] > 60 and np.abs(shown[1:-1, 1:-1] - 255 * colour).max() <= 2
+
+
+def test_a_chart_keeps_its_words_and_loses_the_note_below_it(figures, tmp_path):
+    figure = show_curves([{"gradient": [1, 2, 3]}], ["one"], [1, 2, 3], note="a note")
+    figure.savefig(tmp_path / "chart.png", bbox_inches="tight")
+    words, size, name = figures.convert(tmp_path / "chart.png", tmp_path, "chart.png")
+    with Image.open(tmp_path / "chart.png") as whole, Image.open(tmp_path / name) as kept:
+        assert kept.size == size and words["panels"] == []
+        upper, lower = np.split(np.asarray(whole.convert("RGB")), [size[1]])
+        assert np.array_equal(np.asarray(kept.convert("RGB")), upper)  # without loss
+        assert (lower < 255).any()
+
+
+def test_a_picture_from_elsewhere_has_no_words(figures, tmp_path):
+    for text in ("", "a description", "[1]", '{"titles": []}'):
+        assert figures.read_words(text) == {}
+
+
+def test_figures_are_webp_of_known_size_and_can_be_enlarged(site, page):
+    page.goto(f"{site}/notebooks/01_grad_cam.html")
+    sizes = page.locator("article figure img[src$='.webp'][width][height]").evaluate_all(
+        "images => images.map(image => image.naturalWidth > 0 || image.loading === 'lazy')"
+    )
+    assert len(sizes) == page.locator("article figure img").count() > 4 and all(sizes)
+    figure = page.locator("article figure").first
+    narrow = figure.bounding_box()["width"]
+    figure.get_by_role("button", name="Enlarge Fig.").click()
+    dialog = page.get_by_role("dialog", name="Enlarged figure")
+    assert dialog.locator("figure").bounding_box()["width"] > 1.2 * narrow
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_the_joined_pages_lead_to_each_other(site, page):
+    """What is printed as PDF: no two places of one name, no link within it that leads nowhere."""
+    join = pytest.importorskip("book.pdf").JOIN
+    page.goto(f"{site}/notebooks/01_grad_cam.html")
+    page.keyboard.press("End")
+    page.wait_for_function("window.MathJax?.startup?.document")
+    page.evaluate("MathJax.startup.promise.then(() => 0)")
+    page.evaluate(join, ["book/intro", "notebooks/01_grad_cam", "book/references"])
+    assert page.locator("article h1").count() == 3
+    ids = page.locator("article [id]").evaluate_all("all => all.map(element => element.id)")
+    assert len(ids) == len(set(ids)) > 30
+    inside = page.locator("article a[href^='#']").evaluate_all(
+        "links => links.map(link => decodeURIComponent(link.hash.slice(1)))"
+    )
+    assert len(inside) > 30 and set(inside) <= set(ids)
+    assert "book/references" in {link.split(":")[0] for link in inside}
+    elsewhere = page.locator("article a[href]:not([href^='#'])").evaluate_all(
+        "links => links.map(link => link.href)"
+    )
+    assert elsewhere and not [link for link in elsewhere if link.startswith(site)]

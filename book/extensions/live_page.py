@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+from PIL import ImageOps
 
 from helpers import SAMPLES, Model, heat_map, sample
 from helpers.images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, STD
 from helpers.interactive.export import export_onnx
 from helpers.methods import RULES, TABLE
 
+#: Pixels a side of the picture on a sample's button, for screens with two pixels a point.
+BUTTON = 112
+
 
 def export_page(model: Model, folder: str | Path) -> None:
-    """Write ``model.onnx``, ``model.json`` and the sample photos, lossless, into ``folder``.
+    """Write ``model.onnx``, ``model.json`` and the samples, lossless and small, into ``folder``.
 
     ``model.json`` holds the names of the classes, the methods, the preprocessing, the limits for
     photos, and the colours.
@@ -36,7 +40,9 @@ def export_page(model: Model, folder: str | Path) -> None:
         "methods": method_rows(),
     }
     for name in SAMPLES:
-        sample(name).save(folder / f"{name}.webp", lossless=True, exact=True)
+        photo = sample(name)
+        photo.save(folder / f"{name}.webp", lossless=True, exact=True)
+        ImageOps.fit(photo, (BUTTON, BUTTON)).save(folder / f"{name}-small.webp", quality=80)
     # last, so that where it is, all is
     (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
 

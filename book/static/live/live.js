@@ -1,118 +1,179 @@
 // The page "Try your own photo": what can be clicked, and what is shown.
-// worker.js computes, paint.js colours.
+// photo.js reads photos, worker.js computes, paint.js colours.
 
+import { load, loadFacts, Refusal } from "./load.js";
 import { byMax, overlay, photoPicture, planes, signed } from "./paint.js";
-import { objection } from "./photo.js";
+import { decode } from "./photo.js";
 
-const MOST_BYTES = 30e6;
-const RULES = {
-  gradient: "plain gradient",
-  deconvnet: "Deconvnet",
-  guided: "guided backpropagation",
-};
+const FAST = 8; // Mbit/s at which what computes is loaded unasked, and the first sample explained
 
 const root = document.getElementById("live");
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const patience = Number(root.dataset.patience); // seconds
 
-let ready; // resolves to the facts about the model, once they are here
-const facts = new Promise((resolve) => (ready = resolve));
-let asked = 0; // the number of the latest question; answers to earlier ones are dropped
+const facts = loadFacts("model.json", patience); // about the model, the methods and the samples
+let latest = 0; // ticket of the reader's latest choice; what belongs to an earlier one is dropped
+let worker; // undefined until something is asked, and after it failed to start
+let loaded = false; // whether the network and its runtime are here
+let asked = -1; // the class asked about in the latest question
 let shown; // the latest answer: everything on the page is drawn from it
 
+// ---------------------------------------------------------------- words
+
+/** Screen readers read this out, so it is for what the reader waits for, not for every step. */
 function say(sentence, trouble = false) {
   part("status").textContent = sentence;
   part("status").classList.toggle("trouble", trouble);
 }
 
-worker.onmessage = async ({ data }) => {
-  if (data.facts) ready(data.facts);
-  else if (data.sentence) {
-    part("progress").hidden = true;
-    say(data.sentence, true);
-  } else if (data.total) {
-    part("progress").value = data.done / data.total;
-    const [done, total] = [data.done, data.total].map((bytes) => (bytes / 1e6).toFixed(0));
-    say(`Loading the network and what runs it: ${done} of ${total} MB.`);
-  } else if (data.ready) part("progress").hidden = true;
-  else if (data.ticket === asked) show(data, await facts);
-};
-worker.onerror = () =>
-  say(
-    "This browser cannot start the page's worker. A current Firefox, Chrome, Edge or Safari can.",
-    true,
-  );
+function refuse(sentence) {
+  busy(false);
+  say(sentence, true);
+}
 
-/** Send a question; the answer comes to `show`. */
-function ask(question, transfer = []) {
-  say("Looking …");
-  worker.postMessage({ ...question, ticket: ++asked }, transfer);
+function busy(yes) {
+  part("results").ariaBusy = String(yes);
+  part("loading").hidden = !yes || loaded;
+}
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
 }
 
 // ---------------------------------------------------------------- photos
 
 /**
- * Look at a file, a blob or a video. What cannot be used is explained, and the page stays as
- * it was.
+ * Look at a photo: a Blob or an ImageBitmap, or the promise of one. The ticket is taken before
+ * anything is fetched or decoded, so the last choice is what is shown. What cannot be used is
+ * explained, and the page stays as it was.
  */
-async function open(source) {
-  const turn = asked;
+async function look(source) {
+  const ticket = ++latest;
+  busy(true);
+  say("Reading the photo …");
   try {
-    const reason = source instanceof Blob ? await fileObjection(source) : "";
-    if (reason) return say(reason, true);
-    const picture = await createImageBitmap(source, { colorSpaceConversion: "none" });
-    if (turn === asked) ask({ photo: picture }, [picture]);
-  } catch {
-    say(
-      "This file could not be read as a picture. Is it complete? Try saving it as PNG or JPEG.",
-      true,
-    );
+    const given = await source;
+    const picture = given instanceof Blob ? await decode(given, await facts) : given;
+    if (ticket === latest) await ask({ picture, wanted: -1 }, [picture], ticket);
+    else picture.close();
+  } catch (error) {
+    if (ticket !== latest) return;
+    refuse(error instanceof Refusal ? error.message : `It did not work: ${error}.`);
   }
 }
 
-/** Read the picture's size, which decodes no pixel, before anything large is made of it. */
-async function fileObjection(file) {
-  if (file.size > MOST_BYTES) {
-    const [size, most] = [(file.size / 1e6).toFixed(0), MOST_BYTES / 1e6];
-    return `The file has ${size} MB; at most ${most} MB are read. Scale the picture down first.`;
-  }
-  const image = new Image();
-  const address = URL.createObjectURL(file);
-  try {
-    await new Promise((resolve, reject) =>
-      Object.assign(image, { onload: resolve, onerror: reject, src: address }),
-    );
-    return objection(image.naturalWidth, image.naturalHeight, await facts);
-  } finally {
-    URL.revokeObjectURL(address);
-  }
+async function lookAtSample(name) {
+  await look(load(`${name}.webp`, patience).then((bytes) => new Blob([bytes])));
 }
 
-async function openSample(name) {
-  const answer = await fetch(new URL(`${name}.webp`, import.meta.url)).catch(() => null);
-  if (answer?.ok) open(await answer.blob());
-  else say(`The sample ${name} could not be loaded.`, true);
-}
+let opening = false; // between the click and the browser's answer, a second click does nothing
 
 async function openCamera() {
+  if (opening) return;
+  opening = true;
   const dialog = part("camera");
   const video = dialog.querySelector("video");
+  const take = dialog.querySelector("button[value=take]");
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({
       video: { facingMode: "environment" },
     });
   } catch (error) {
-    return say(
-      `The camera could not be used (${error.message || "no permission"}). Choose a photo instead.`,
-      true,
-    );
+    latest++; // whatever is on its way would wipe this sentence away
+    const why = navigator.mediaDevices ? error.message || "no permission" : "only over https";
+    return refuse(`The camera could not be used (${why}). Choose a photo instead.`);
+  } finally {
+    opening = false;
   }
+  take.disabled = true;
+  video.onloadeddata = () => {
+    take.disabled = false;
+    take.focus();
+  };
   dialog.onclose = async () => {
-    if (dialog.returnValue === "take") await open(video);
+    if (dialog.returnValue === "take") await look(createImageBitmap(video));
     video.srcObject.getTracks().forEach((track) => track.stop());
+    video.srcObject = null;
   };
   dialog.returnValue = "";
   dialog.showModal();
+}
+
+// ---------------------------------------------------------------- questions
+
+/** Send a question to the worker; the answer to the latest one comes to `show`. */
+async function ask(question, transfer = [], ticket = ++latest) {
+  asked = question.wanted;
+  part("hint").textContent = "";
+  if (asked < 0) part("any").value = ""; // what was typed belongs to the photo before
+  worker ??= startWorker(await facts);
+  busy(true);
+  say(loaded ? "Looking …" : `Loading the network and what runs it, ${size()}, once …`);
+  worker.postMessage({ ...question, ticket }, transfer);
+}
+
+const size = () => document.getElementById("live-size").textContent;
+
+function startWorker(facts) {
+  const made = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  const fail = (sentence) => {
+    clearTimeout(late);
+    made.terminate();
+    worker = undefined; // the next question tries again
+    latest++;
+    refuse(sentence);
+  };
+  const late = setTimeout(
+    () => fail("The page's worker does not load: the line may have stalled. Choose a photo again."),
+    1000 * patience,
+  );
+  made.onerror = () =>
+    fail(
+      "The page's worker could not start: worker.js or a file that it needs is missing on the " +
+        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari does.",
+    );
+  made.onmessage = ({ data }) => {
+    if (data.started) clearTimeout(late);
+    else if (data.total) showProgress(data);
+    else if (data.ready) {
+      loaded = true;
+      root.dataset.threads = data.threads;
+      part("loading").hidden = true;
+    } else if (data.ticket !== latest) return;
+    else if (data.sentence) refuse(data.sentence);
+    else show(data, facts);
+  };
+  made.postMessage({ facts, patience });
+  return made;
+}
+
+function showProgress({ done, total }) {
+  const megabytes = [done, total].map((bytes) => (bytes / 1e6).toFixed(0));
+  part("progress").value = done / total;
+  part("loaded").textContent = `${megabytes[0]} of ${megabytes[1]} MB`;
+}
+
+/** Ask about a class that was typed; it need not be typed in full. */
+function askByName() {
+  const text = part("any").value.trim().toLowerCase();
+  const names = shown.names.map((name) => name.toLowerCase());
+  if (!text) return;
+  const near = names.flatMap((name, i) => (name.includes(text) ? [i] : []));
+  const index = names.includes(text) ? names.indexOf(text) : near.length === 1 ? near[0] : -1;
+  if (index >= 0) {
+    const there = index === asked && index === shown.explained;
+    part("hint").textContent = there ? `“${shown.names[index]}” is what is shown.` : "";
+    if (index !== asked) ask({ square: shown.square, wanted: index });
+    return;
+  }
+  const suggestions = near.slice(0, 5).map((i) => shown.names[i]);
+  part("hint").textContent =
+    `The network knows no class “${part("any").value}”. ` +
+    (near.length
+      ? `Did you mean ${suggestions.join(", ")}?`
+      : "The list below the field has all of them.");
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -129,10 +190,10 @@ function show(answer, { classNames, crop, heat }) {
     names: classNames,
     probabilities: powers.map((power) => power / sum),
   };
-  shown.product = (rule) =>
-    answer[rule].map((value, i) => value * answer.grad_cam[i % (crop * crop)]);
+  asked = shown.explained;
   listClasses();
-  draw(...Object.keys(PICTURES));
+  draw(...pictures.keys());
+  busy(false);
   part("results").hidden = false;
   say(`${described()}. Computed here, in ${answer.seconds.toFixed(1)} seconds.`);
   root.dispatchEvent(new CustomEvent("explained", { detail: shown }));
@@ -152,98 +213,103 @@ function listClasses() {
   const focused = part("classes").contains(document.activeElement);
   part("classes").replaceChildren(
     ...order.map((index) => {
-      const label = document.createElement("label");
-      const radio = document.createElement("input");
-      const share = shown.probabilities[index];
-      Object.assign(radio, {
-        type: "radio",
-        name: "live-class",
-        value: index,
-        checked: index === shown.explained,
-      });
-      label.style.setProperty("--share", `${100 * share}%`);
-      label.append(
-        radio,
-        ` ${shown.names[index]} `,
-        Object.assign(document.createElement("span"), {
-          textContent: `${(100 * share).toFixed(1)} %`,
+      const share = 100 * shown.probabilities[index];
+      const label = element(
+        "label",
+        {},
+        element("input", {
+          type: "radio",
+          name: "live-class",
+          value: index,
+          checked: index === shown.explained,
         }),
+        ` ${shown.names[index]} `,
+        element("span", { textContent: `${share.toFixed(1)} %` }),
       );
+      label.style.setProperty("--share", `${share}%`);
       return label;
     }),
   );
   if (focused) part("classes").querySelector(":checked").focus();
 }
 
-const rule = () => part("rule").querySelector(":checked").value;
+/** What is drawn: by the name of a canvas its caption, and how its ImageData is made. */
+const pictures = new Map();
 
-/** The pictures by the name of their canvas, made as ImageData when they are asked for. */
-const PICTURES = {
-  photo: () => photoPicture(shown.square, shown.size),
-  grad_cam: () =>
-    overlay(
-      shown.square,
-      byMax(shown.grad_cam),
-      shown.size,
-      part("strength").value / 100,
-      shown.heat,
-    ),
-  deconvnet: () => planes(signed(shown.deconvnet), shown.size),
-  guided: () => planes(signed(shown.guided), shown.size),
-  guided_grad_cam: () => planes(signed(shown.guided_grad_cam), shown.size),
-  ruled: () => planes(signed(shown[rule()]), shown.size),
-  ruled_grad_cam: () => planes(signed(shown.product(rule())), shown.size),
-};
+/**
+ * A canvas for every picture, two and two: the photo and Grad-CAM over it; then each walk to the
+ * pixels, and its product with Grad-CAM. The list of methods is the book's own, from model.json.
+ */
+function layOut({ methods }) {
+  const regions = methods.find(({ kind }) => kind === "regions");
+  const map = (values) => planes(signed(values), shown.size);
+  const times = (values) =>
+    values.map((value, i) => value * shown[regions.key][i % shown.size ** 2]);
+  const heatOver = () => {
+    const strength = part("strength").value / 100;
+    return overlay(shown.square, byMax(shown[regions.key]), shown.size, strength, shown.heat);
+  };
+
+  pictures.set("photo", ["The photo, as the network sees it", photoOf]);
+  pictures.set(regions.key, [`${regions.title}, over the photo`, heatOver]);
+  for (const walk of methods.filter(({ kind }) => kind === "pixels")) {
+    const known = methods.find(({ kind, rule }) => kind === "product" && rule === walk.key);
+    pictures.set(walk.key, [walk.title, () => map(shown[walk.key])]);
+    if (known) pictures.set(known.key, [known.title, () => map(shown[known.key])]);
+    else {
+      const title = `${walk.title} × ${regions.title}`;
+      pictures.set(`${walk.key}_product`, [title, () => map(times(shown[walk.key]))]);
+    }
+  }
+  const figures = [...pictures].map(([name, [title]]) => {
+    const canvas = element("canvas", { role: "img" });
+    canvas.dataset.map = name;
+    return element("figure", {}, element("figcaption", { textContent: title }), canvas);
+  });
+  part("maps").replaceChildren(...figures);
+  part("strength").oninput = () => shown && draw(regions.key);
+}
+
+const photoOf = () => photoPicture(shown.square, shown.size);
+const canvasOf = (name) => root.querySelector(`canvas[data-map="${name}"]`);
 
 function draw(...names) {
-  part("ruled-name").textContent = RULES[rule()];
-  part("ruled-product-name").textContent = `${RULES[rule()]} × Grad-CAM`;
   for (const name of names) {
-    const canvas = root.querySelector(`canvas[data-map="${name}"]`);
+    const canvas = canvasOf(name);
+    const [title, picture] = pictures.get(name);
     Object.assign(canvas, { width: shown.size, height: shown.size });
-    canvas.getContext("2d").putImageData(PICTURES[name](), 0, 0);
-    const title = canvas.closest("figure").querySelector("figcaption").textContent;
-    canvas.setAttribute(
-      "aria-label",
-      name === "photo"
-        ? "The part of the photo that the network sees"
-        : `${title} for ${described()}`,
-    );
+    canvas.getContext("2d").putImageData(picture(), 0, 0);
+    canvas.ariaLabel = name === "photo" ? title : `${title}, for ${described()}`;
   }
 }
 
-/** All pictures in one, with their names, as a PNG. */
+/** All pictures in one, with their names, as a PNG; laid out as on a wide screen. */
 async function download() {
   const side = 256;
   const gap = 16;
   const line = 28;
-  const canvases = [...root.querySelectorAll("canvas[data-map]")];
-  const columns = 4;
   const sheet = document.createElement("canvas");
   const pen = sheet.getContext("2d");
-  sheet.width = columns * (side + gap) + gap;
-  sheet.height = 2 * line + gap + Math.ceil(canvases.length / columns) * (side + line + gap);
+  sheet.width = Math.ceil(pictures.size / 2) * (side + gap) + gap;
+  sheet.height = 2 * line + gap + 2 * (side + line + gap);
   pen.fillStyle = "white";
   pen.fillRect(0, 0, sheet.width, sheet.height);
   pen.fillStyle = "#22313f";
   pen.font = "bold 18px system-ui, sans-serif";
   pen.fillText(`Where did the network look, and at what? ${described()}`, gap, line);
   pen.font = "15px system-ui, sans-serif";
-  canvases.forEach((canvas, i) => {
-    const x = gap + (i % columns) * (side + gap);
-    const y = line + gap + Math.floor(i / columns) * (side + line + gap);
-    pen.fillText(canvas.closest("figure").querySelector("figcaption").textContent, x, y + 18);
-    pen.drawImage(canvas, x, y + line, side, side);
+  [...pictures].forEach(([name, [title]], i) => {
+    const x = gap + Math.floor(i / 2) * (side + gap);
+    const y = line + gap + (i % 2) * (side + line + gap);
+    pen.fillText(title, x, y + 18, side);
+    pen.drawImage(canvasOf(name), x, y + line, side, side);
   });
   pen.font = "13px system-ui, sans-serif";
   const scales = part("scales").textContent.trim();
   const legend = `Grad-CAM with strength ${part("strength").value} % over the photo. ${scales}`;
   pen.fillText(legend, gap, sheet.height - 12, sheet.width - 2 * gap);
   const file = await new Promise((resolve) => sheet.toBlob(resolve, "image/png"));
-  const link = Object.assign(document.createElement("a"), {
-    href: URL.createObjectURL(file),
-    download: "explained.png",
-  });
+  const link = element("a", { href: URL.createObjectURL(file), download: "explained.png" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // some browsers read it later
 }
@@ -252,61 +318,69 @@ async function download() {
 
 part("choose").onclick = () => part("file").click();
 part("file").onchange = ({ target }) => {
-  if (target.files.length) open(target.files[0]);
+  if (target.files.length) look(target.files[0]);
   target.value = ""; // the same file can be chosen again
 };
 part("shoot").onclick = openCamera;
-part("strength").oninput = () => draw("grad_cam");
-part("rule").onchange = () => draw("ruled", "ruled_grad_cam");
 part("download").onclick = download;
-part("classes").onchange = ({ target }) => ask({ wanted: Number(target.value) });
-part("any").onchange = ({ target }) => {
-  const text = target.value.trim().toLowerCase();
-  const names = shown.names.map((name) => name.toLowerCase());
-  if (!text) return;
-  const near = names.flatMap((name, i) => (name.includes(text) ? [i] : []));
-  const index = names.includes(text) ? names.indexOf(text) : near.length === 1 ? near[0] : -1;
-  if (index >= 0) return ask({ wanted: index });
-  const suggestions = near.slice(0, 5).map((i) => shown.names[i]);
-  const hint = near.length
-    ? `Did you mean ${suggestions.join(", ")}?`
-    : "The list below the field has all of them.";
-  say(`The network knows no class “${target.value}”. ${hint}`, true);
+part("classes").onchange = ({ target }) => {
+  part("any").value = "";
+  ask({ square: shown.square, wanted: Number(target.value) });
+};
+part("any").onchange = askByName; // from the list, or when the field is left
+part("ask").onsubmit = (event) => {
+  event.preventDefault();
+  askByName();
 };
 
-const area = part("drop");
+// The whole page takes a file: one that is dropped beside the box would replace the page.
 for (const kind of ["dragover", "dragleave", "drop"])
-  area.addEventListener(kind, (event) => {
+  document.addEventListener(kind, (event) => {
+    const { files, types } = event.dataTransfer;
+    if (!types.includes("Files") && event.target.closest?.("input")) return; // words into a field
     event.preventDefault();
-    area.classList.toggle("over", kind === "dragover");
-    const file = kind === "drop" && event.dataTransfer.files[0];
-    if (file) open(file);
-    else if (kind === "drop")
-      say("That was no file. Save the picture first, then drop the file here.", true);
+    part("drop").classList.toggle("over", kind === "dragover");
+    if (kind !== "drop") return;
+    if (files.length) look(files[0]);
+    else {
+      latest++;
+      refuse("That was no file. Save the picture first, then drop the file here.");
+    }
   });
 document.addEventListener("paste", (event) => {
-  if (event.clipboardData.files[0]) open(event.clipboardData.files[0]);
+  if (event.clipboardData.files[0]) look(event.clipboardData.files[0]);
 });
 
-facts.then(({ samples, classNames }) => {
+function offerSamples(names) {
   part("samples").replaceChildren(
-    ...samples.map((name) => {
-      const button = Object.assign(document.createElement("button"), {
-        type: "button",
-        title: name,
+    ...names.map((name) => {
+      const image = element("img", {
+        src: new URL(`${name}-small.webp`, import.meta.url),
+        alt: `sample photo: ${name}`,
+        width: 56,
+        height: 56,
       });
-      button.append(
-        Object.assign(new Image(), {
-          src: new URL(`${name}.webp`, import.meta.url),
-          alt: `sample photo: ${name}`,
-        }),
-      );
-      button.onclick = () => openSample(name);
+      const button = element("button", { type: "button", title: name }, image);
+      button.onclick = () => lookAtSample(name);
       return button;
     }),
   );
-  part("names").replaceChildren(
-    ...classNames.map((name) => Object.assign(document.createElement("option"), { value: name })),
-  );
-  openSample(samples[0]);
-});
+}
+
+function lineIsFast() {
+  const line = navigator.connection; // only some browsers tell
+  return Boolean(line) && !line.saveData && line.downlink >= FAST;
+}
+
+root.dataset.started = "yes"; // the page's own script may stop waiting for this one
+facts.then(
+  (facts) => {
+    offerSamples(facts.samples);
+    layOut(facts);
+    part("names").replaceChildren(...facts.classNames.map((value) => element("option", { value })));
+    if (latest > 0) return; // the reader has chosen already
+    if (lineIsFast()) lookAtSample(facts.samples[0]);
+    else say(`Choose a photo or a sample. What computes here is loaded then, once: ${size()}.`);
+  },
+  (error) => refuse(`${error.message} Loading the page again may help.`),
+);

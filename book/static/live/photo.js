@@ -1,13 +1,44 @@
 // From a picture to what the network sees, as helpers/images.py does it in Python with Pillow.
 
-// rows decoded at a time, so that a large photo never lies in memory as pixels twice
-const BAND = 256;
+import { Refusal } from "./load.js";
+
+const BAND = 256; // rows decoded at a time, so that a large photo never lies in memory as pixels twice
+const MOST_BYTES = 30e6;
+
+/** A file as an ImageBitmap, upright; its size is read, and judged, before a pixel is decoded. */
+export async function decode(file, facts) {
+  if (file.size > MOST_BYTES) {
+    const [size, most] = [file.size / 1e6, MOST_BYTES / 1e6].map((bytes) => bytes.toFixed(0));
+    throw new Refusal(
+      `The file has ${size} MB; at most ${most} MB are read. Scale the picture down first.`,
+    );
+  }
+  const image = new Image();
+  const address = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) =>
+      Object.assign(image, { onload: resolve, onerror: reject, src: address }),
+    );
+    const words = objection(image.naturalWidth, image.naturalHeight, facts);
+    if (words) throw new Refusal(words);
+    const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
+    const orientation = await ignoredOrientation(file);
+    return orientation > 1 ? turned(picture, orientation) : picture;
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    throw new Refusal(
+      "This file could not be read as a picture. Is it complete? Try saving it as PNG or JPEG.",
+    );
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
 
 /**
  * What a photo is refused for, in a sentence, or "" if it can be used; as helpers.load_photo and
  * Preprocess.
  */
-export function objection(width, height, facts) {
+function objection(width, height, facts) {
   const most = facts.mostPixels;
   const [short, long] = [Math.min(width, height), Math.max(width, height)];
   const size = `${width}×${height}`;
@@ -120,4 +151,64 @@ function window1d(from, to, crop) {
 function roundHalfEven(value) {
   const up = Math.round(value);
   return up - value === 0.5 && up % 2 ? up - 1 : up;
+}
+
+/** Two pixels beside each other, to be shown above each other by their EXIF data, as WebP. */
+const TURNED_WEBP =
+  "UklGRlIAAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TBEAAAAvAQAAAAfQ//73v/+BiOh/AABFWElGGgAAAE1NACoA" +
+  "AAAIAAEBEgADAAAAAQAGAAAAAAAA";
+
+/**
+ * The EXIF orientation of a file, 1 to 8, where this browser does not heed it: they all do for
+ * JPEG and PNG, not all for WebP. Else 1.
+ */
+async function ignoredOrientation(file) {
+  const bytes = new DataView(await file.arrayBuffer());
+  const orientation = webpOrientation(bytes);
+  if (orientation === 1) return 1;
+  const probe = Uint8Array.from(atob(TURNED_WEBP), (letter) => letter.charCodeAt(0));
+  const { width } = await createImageBitmap(new Blob([probe], { type: "image/webp" }));
+  return width === 1 ? 1 : orientation;
+}
+
+/** The EXIF orientation that stands in a WebP file; 1 if none does, or if it is no WebP. */
+function webpOrientation(bytes) {
+  const word = (at) => String.fromCharCode(...[0, 1, 2, 3].map((i) => bytes.getUint8(at + i)));
+  try {
+    if (word(0) !== "RIFF" || word(8) !== "WEBP") return 1;
+    let at = 12; // chunks: four letters, a length, and that many bytes, made even
+    while (word(at) !== "EXIF") at += 8 + 2 * Math.ceil(bytes.getUint32(at + 4, true) / 2);
+    const start = at + 8 + (word(at + 8) === "Exif" ? 6 : 0);
+    const little = word(start).startsWith("II");
+    const list = start + bytes.getUint32(start + 4, little);
+    for (let i = 0; i < bytes.getUint16(list, little); i++) {
+      const entry = list + 2 + 12 * i;
+      if (bytes.getUint16(entry, little) !== 0x0112) continue;
+      const value = bytes.getUint16(entry + 8, little);
+      return value >= 1 && value <= 8 ? value : 1;
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // the file ended before an orientation came
+  }
+  return 1;
+}
+
+/** A picture turned and mirrored as its EXIF orientation, 2 to 8, asks for. */
+function turned(picture, orientation) {
+  const { width: w, height: h } = picture;
+  const matrix = {
+    2: [-1, 0, 0, 1, w, 0],
+    3: [-1, 0, 0, -1, w, h],
+    4: [1, 0, 0, -1, 0, h],
+    5: [0, 1, 1, 0, 0, 0],
+    6: [0, 1, -1, 0, h, 0],
+    7: [0, -1, -1, 0, h, w],
+    8: [0, -1, 1, 0, 0, w],
+  }[orientation];
+  const canvas = orientation > 4 ? new OffscreenCanvas(h, w) : new OffscreenCanvas(w, h);
+  const pen = canvas.getContext("2d");
+  pen.setTransform(...matrix);
+  pen.drawImage(picture, 0, 0);
+  picture.close();
+  return canvas.transferToImageBitmap();
 }

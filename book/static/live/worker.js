@@ -1,52 +1,45 @@
 // Runs the network, and every method's way back, beside the page, so that the page stays alive.
 // Nothing leaves this computer.
-// In: {photo: ImageBitmap, ticket} or {wanted: class, ticket}.
-// Out: {facts}, {done, total}, {ready}, results and {sentence}.
+// In: first {facts, patience}; then questions {picture: ImageBitmap} or {square: RGB bytes}, with
+// {wanted: class or -1, ticket}. Out: {started}, {done, total}, {ready}; for the latest question
+// {ticket} with its results or {ticket, sentence}. No question depends on an earlier one.
 
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
+import { load, Refusal } from "./load.js";
 import { normalise, shrink } from "./photo.js";
 
 const RUNTIME = "onnxruntime/ort-wasm-simd-threaded.wasm";
 const RUNTIME_BYTES = 14239897;
+const MOST_THREADS = 4; // the layers are small: more have nothing to do
+
 let facts;
-let square;
-let photo;
+let patience; // seconds without a byte after which a download counts as stalled
+let session; // the runtime with the network in it, as a promise; undefined after a failure
+let newest; // ticket of the latest question
 
-/** The bytes of a file of this site; `step` hears of each piece that arrives. */
-async function load(name, step, stop) {
-  const answer = await fetch(new URL(name, import.meta.url), { signal: stop?.signal });
-  if (!answer.ok) throw new Error(`${name} is missing on the server (${answer.status})`);
-  const pieces = [];
-  const reader = answer.body.getReader();
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    pieces.push(piece.value);
-    step(piece.value.length);
-  }
-  return new Blob(pieces).arrayBuffer();
-}
-
-const session = (async () => {
-  facts = JSON.parse(new TextDecoder().decode(await load("model.json", () => {})));
-  postMessage({ facts });
-  let done = 0;
+async function prepare() {
   const total = facts.bytes + RUNTIME_BYTES;
-  const step = (count) => postMessage({ done: (done += count), total });
+  let done = 0;
+  const heard = (count) => postMessage({ done: (done += count), total });
   const stop = new AbortController();
-  const files = Promise.all([load(RUNTIME, step, stop), load("model.onnx", step, stop)]);
-  files.catch(() => stop.abort()); // without one, the other is of no use
-  const [runtime, graph] = await files;
+  const files = [RUNTIME, "model.onnx"].map((name) => load(name, patience, heard, stop));
+  Promise.all(files).catch(() => stop.abort()); // without one, the other is of no use
+  const [runtime, graph] = await Promise.all(files);
   ort.env.wasm.wasmBinary = runtime;
-  ort.env.wasm.numThreads = 1; // more would need special headers from the server
+  // threads need memory that they share, which a server has to allow by two headers
+  ort.env.wasm.numThreads = self.crossOriginIsolated
+    ? Math.min(MOST_THREADS, navigator.hardwareConcurrency)
+    : 1;
   const made = await ort.InferenceSession.create(new Uint8Array(graph), {
     executionProviders: ["wasm"],
   });
-  postMessage({ ready: true });
+  postMessage({ ready: true, threads: ort.env.wasm.numThreads });
   return made;
-})();
+}
 
 /** One run of the graph: scores, the class explained, and all maps. */
-async function explain(wanted) {
-  const model = await session;
+async function explain(model, square, wanted) {
+  const photo = normalise(square, facts);
   const outputs = await model.run({
     photo: new ort.Tensor("float32", photo, [1, 3, facts.crop, facts.crop]),
     class: new ort.Tensor("int64", [BigInt(wanted)], [1]),
@@ -57,25 +50,31 @@ async function explain(wanted) {
   return { ...maps, explained: Number(maps.explained[0]) };
 }
 
-async function answer({ photo: bitmap, wanted = -1, ticket }) {
-  const start = performance.now();
-  await session;
-  if (bitmap) {
-    square = shrink(bitmap, facts);
-    photo = normalise(square, facts);
-    bitmap.close();
+async function answer({ picture, square, wanted, ticket }) {
+  try {
+    session ??= prepare();
+    const model = await session;
+    if (ticket !== newest) return;
+    const start = performance.now();
+    square ??= shrink(picture, facts);
+    const results = await explain(model, square, wanted);
+    postMessage({ ticket, square, ...results, seconds: (performance.now() - start) / 1000 });
+  } catch (error) {
+    session = undefined; // the next question tries again
+    const what = error instanceof Refusal ? error.message : `It did not work: ${error}.`;
+    postMessage({ ticket, sentence: `${what} Choose a photo again to try once more.` });
+  } finally {
+    picture?.close();
   }
-  postMessage({
-    ticket,
-    square,
-    ...(await explain(wanted)),
-    seconds: (performance.now() - start) / 1000,
-  });
 }
 
-const complain = (error) =>
-  postMessage({
-    sentence: `It did not work: ${error.message ?? error}. Loading the page again may help.`,
-  });
-let last = session.catch(complain); // one after the other: the runtime takes one question at a time
-onmessage = ({ data }) => (last = last.then(() => answer(data)).catch(complain));
+let last = Promise.resolve(); // one after the other: the runtime takes one question at a time
+onmessage = ({ data }) => {
+  if (data.facts) {
+    ({ facts, patience } = data);
+    return;
+  }
+  newest = data.ticket;
+  last = last.then(() => answer(data));
+};
+postMessage({ started: true });

@@ -1,0 +1,105 @@
+// What the book's pages do besides the theme: equations when they come near, figures that can be
+// enlarged, charts that scroll by keyboard, and light paper with everything open. A classic script,
+// since modules do not load from file://.
+
+(() => {
+  const folder = document.currentScript.src.replace(/[^/]*$/, "");
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // ---------------------------------------------------------------- equations
+
+  /** MathJax is large, and most pages begin without an equation. */
+  function loadEquations() {
+    if (document.getElementById("mathjax")) return;
+    document.head.append(
+      Object.assign(document.createElement("script"), {
+        id: "mathjax",
+        src: `${folder}mathjax/tex-mml-chtml.js`,
+      }),
+    );
+  }
+
+  const equations = all("article .math");
+  if (equations.length) {
+    const near = new IntersectionObserver(
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) loadEquations();
+      },
+      { rootMargin: "100% 0px" },
+    );
+    equations.forEach((equation) => near.observe(equation));
+    for (const kind of ["pointerdown", "keydown", "wheel", "touchstart"])
+      addEventListener(kind, loadEquations, { once: true, passive: true });
+  }
+
+  // ---------------------------------------------------------------- figures
+
+  const dialog = document.createElement("dialog");
+  dialog.className = "enlarged";
+  dialog.ariaLabel = "Enlarged figure";
+  dialog.onclick = ({ target }) => {
+    if (target === dialog || target.closest(".enlarged-close")) dialog.close();
+  };
+
+  function button(className, words, sign) {
+    const made = Object.assign(document.createElement("button"), {
+      type: "button",
+      className,
+      textContent: sign,
+      title: words,
+    });
+    made.ariaLabel = words;
+    return made;
+  }
+
+  function enlarge(figure) {
+    const large = figure.cloneNode(true);
+    all(".enlarge, .headerlink", large).forEach((extra) => extra.remove());
+    [large, ...all("[id]", large)].forEach((part) => part.removeAttribute("id"));
+    dialog.replaceChildren(button("enlarged-close", "Close", "×"), large);
+    if (!dialog.isConnected) document.body.append(dialog);
+    dialog.showModal();
+    all(".chart", dialog).forEach(watch);
+  }
+
+  for (const figure of all("article figure:has(img)")) {
+    const name = figure.querySelector(".caption-number")?.textContent.trim() ?? "the figure";
+    const opener = button("enlarge", `Enlarge ${name}`, "⤢");
+    opener.onclick = () => enlarge(figure);
+    (figure.querySelector("figcaption") ?? figure).prepend(opener);
+    for (const picture of all(".panels, .chart, .foreign", figure))
+      picture.addEventListener("click", () => enlarge(figure));
+  }
+
+  /** A chart wider than the screen can be scrolled by keyboard, and fades where it goes on. */
+  function mark(chart) {
+    const hidden = chart.scrollWidth - chart.clientWidth;
+    if (hidden > 1) chart.tabIndex = 0;
+    else chart.removeAttribute("tabindex");
+    chart.classList.toggle("goes-on", hidden - chart.scrollLeft > 1);
+  }
+
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
+
+  function watch(chart) {
+    sizes.observe(chart);
+    chart.onscroll = () => mark(chart);
+  }
+
+  all("article .chart").forEach(watch);
+
+  // ---------------------------------------------------------------- paper
+
+  let restore = () => {};
+  addEventListener("beforeprint", () => {
+    const { theme } = document.documentElement.dataset;
+    const closed = all("details:not([open])");
+    document.documentElement.dataset.theme = "light";
+    closed.forEach((part) => (part.open = true));
+    restore = () => {
+      document.documentElement.dataset.theme = theme;
+      closed.forEach((part) => (part.open = false));
+    };
+  });
+  addEventListener("afterprint", () => restore());
+})();
