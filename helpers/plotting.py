@@ -23,10 +23,10 @@ from .methods import TABLE
 
 #: The book's colours: one for what is meant, one for what it is set against, one for the rest.
 INK, ACCENT, CONTRAST, PALE = "#22313f", "#0b6e8f", "#d1495b", "#b8c4cc"
-HEAT = "jet"  # as in the paper and the original post
 #: Tables of colours that keep their order in grey and for colour-blind readers: for maps >= 0, and
 #: for signed ones.
-SAFE = {"amount": "cividis", "signed": "PuOr"}
+SAFE = {"amount": "viridis", "signed": "PuOr"}
+HEAT = SAFE["amount"]  # the papers and the original post have "jet"
 PANEL_INCHES = 2.7
 PAGE_INCHES = 7.4  # a wider figure would be shrunk by the page, words and all
 NOTE_POINTS = 8.5

@@ -33,8 +33,8 @@ def test_overlay_is_a_weighted_mean(opacity):
     )
 
 
-def test_overlay_takes_the_originals_blend_unless_told():
-    np.testing.assert_array_equal(overlay(PHOTO, GREY), overlay(PHOTO, GREY, 0.7, "jet"))
+def test_overlay_takes_the_originals_blend_and_even_colours_unless_told():
+    np.testing.assert_array_equal(overlay(PHOTO, GREY), overlay(PHOTO, GREY, 0.7, "viridis"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ..guided import explain
 from ..images import SAMPLES, Source, sample
 from ..methods import REGIONS_FIRST
 from ..models import Model
-from ..plotting import overlay
+from ..plotting import HEAT, overlay
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.
@@ -29,7 +29,7 @@ SCALES = {
     "largest": "divided by its largest absolute value",
     "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
 }
-COLOURS = ("jet", "viridis", "gray")
+COLOURS = (HEAT, "jet", "gray")
 _KEYS = {row.title: row.key for row in REGIONS_FIRST}
 #: Files larger than this are refused unread.
 MOST_BYTES = 30_000_000
@@ -125,7 +125,7 @@ class Explorer:
         method: str = CHOICES[0],
         layer: int = -1,
         opacity: float = 0.7,
-        colours: str = "jet",
+        colours: str = HEAT,
         scale: str = "percentile",
     ) -> np.ndarray:
         """A map as it is shown, ``(H, W, 3)`` in [0, 1].
