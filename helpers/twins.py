@@ -71,9 +71,9 @@ class Pictures(NamedTuple):
 
     @property
     def boxes(self) -> torch.Tensor:
-        """``(N, 2, 4)`` int64: left, top, right, bottom of each digit's box, the last two exclusive.
+        """``(N, 2, 4)`` int64: each digit's box, left, top, right, bottom, the last two exclusive.
 
-        A box includes a margin of two pixels and stays in its half.
+        It includes a margin of two pixels and stays in its half.
         """
         columns, rows = self.ink.any(dim=2).int(), self.ink.any(dim=3).int()
         start = torch.tensor([0, HALF])
@@ -84,7 +84,7 @@ class Pictures(NamedTuple):
         return torch.stack([left, top, right, bottom], dim=2)
 
     def place(self, question: str) -> torch.Tensor:
-        """``(N,)`` int64: 0 where the digit on the left decides this question, 1 where the other does.
+        """``(N,)`` int64: 0 where the digit on the left decides this question, else 1.
 
         A question that is none of :data:`QUESTIONS` is a ``ModelError``.
         """
@@ -101,7 +101,10 @@ class Pictures(NamedTuple):
 
 
 def lines() -> torch.Tensor:
-    """:data:`STROKES` as ``(10, 16, 2)`` float32, x and y around (0, 0); the last point is repeated."""
+    """:data:`STROKES` as ``(10, 16, 2)`` float32, x and y around (0, 0).
+
+    A shorter line goes on in its last point.
+    """
     points = [[[float(x), float(y)] for x, y in stroke.split()] for stroke in STROKES]
     longest = max(map(len, points))
     padded = [line + line[-1:] * (longest - len(line)) for line in points]
@@ -109,7 +112,7 @@ def lines() -> torch.Tensor:
 
 
 def distance_to(line: torch.Tensor) -> torch.Tensor:
-    """How far each pixel's centre is from a line through K points ``(N, K, 2)``: ``(N, 48, 24)``."""
+    """How far pixels' centres are from a line through K points ``(N, K, 2)``: ``(N, 48, 24)``."""
     down, across = torch.arange(SIDE)[:, None] + 0.5, torch.arange(HALF) + 0.5
     nearest = torch.full((len(line), SIDE, HALF), torch.inf)
     for start, end in zip(line.unbind(1), line[:, 1:].unbind(1), strict=False):
@@ -148,7 +151,8 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
         raise ValueError(f"At least one picture has to be drawn, got {n}.")
     drawn = torch.randint(10, (n, 2), generator=generator)
     digits = drawn if digits is None else torch.as_tensor(digits)
-    if digits.shape != (n, 2) or digits.is_floating_point() or not ((digits >= 0) & (digits < 10)).all():
+    known = not digits.is_floating_point() and ((digits >= 0) & (digits < 10)).all()
+    if digits.shape != (n, 2) or not known:
         raise ValueError(f"Expected {n} pairs of digits from 0 to 9, got {digits}.")
     red = torch.randint(2, (n,), generator=generator)
     colours = TINTS[torch.stack([red, 1 - red], dim=1)] + uniform(-0.15, 0.15, n, 2, 3)
@@ -170,7 +174,8 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
         half = slice(place * HALF, place * HALF + HALF)
         cover = (reach[:, place] - distance_to(points[:, place])).clamp(0, 1)  # soft at its edge
         ink[:, place, :, half] = cover
-        paint = colours[:, place, :, None, None] + 0.1 * torch.randn(n, 3, SIDE, HALF, generator=generator)
+        grain = 0.1 * torch.randn(n, 3, SIDE, HALF, generator=generator)
+        paint = colours[:, place, :, None, None] + grain
         pixels[..., half] += cover[:, None] * (paint - pixels[..., half])
     return Pictures(pixels.clamp_(0, 1), digits, red, ink > 0)
 

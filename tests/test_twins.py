@@ -16,10 +16,12 @@ from helpers import (
     energy_in_box,
     load_twin,
     models,
+    rank_correlation,
     saliency,
     saliency_any,
-    two_digits,
+    ssim,
     twins,
+    two_digits,
 )
 from helpers.methods import TABLE
 from helpers.twins import QUESTIONS, SEEDS, STROKES, TWINS
@@ -76,7 +78,7 @@ def test_colours_are_where_they_are_said_to_be(pictures):
     assert pictures.pixels.min() >= 0 and pictures.pixels.max() <= 1
     assert 0.3 < pictures.red.float().mean() < 0.7
     for pixels, red, ink in zip(pictures.pixels, pictures.red, pictures.ink, strict=True):
-        tint = (pixels[0] - pixels[2])
+        tint = pixels[0] - pixels[2]
         assert tint[ink[red]].mean() > 0.15 and tint[ink[1 - red]].mean() < -0.15
         assert abs(tint[~ink.any(0)].mean()) < 0.05
     torch.testing.assert_close(pictures.x / 2 + 0.5, pictures.pixels)
@@ -135,7 +137,8 @@ def test_all_networks_together_are_small_and_have_a_card():
     facts = json.loads(twins.CARD.read_text())
     assert twins.WEIGHTS.stat().st_size < 1_000_000
     assert set(facts["networks"]) == {f"{name}/{seed}" for name, seed in NAMES}
-    for (name, seed), card in zip(NAMES, map(facts["networks"].get, map("{0[0]}/{0[1]}".format, NAMES)), strict=True):
+    for name, seed in NAMES:
+        card = facts["networks"][f"{name}/{seed}"]
         assert (card["taught"], card["seed"]) == (name, seed)
         assert card["command"] == training.COMMAND and card["steps"] in training.STEPS.values()
 
@@ -204,7 +207,8 @@ def test_maps_are_those_of_autograd(pictures, name):
         want = saliency_any(network, x, classes, row.key)  # PyTorch's own way down
         assert want.abs().amax((1, 2, 3)).min() > 0
         torch.testing.assert_close(maps[row.title], want, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(saliency(network, x, classes, row.key), want, rtol=1e-3, atol=1e-5)
+        walked = saliency(network, x, classes, row.key)
+        torch.testing.assert_close(walked, want, rtol=1e-3, atol=1e-5)
     below = network.features(x).detach().requires_grad_()
     scores = network.classifier(network.avgpool(below).flatten(1))
     scores.gather(1, classes[:, None]).sum().backward()
@@ -259,6 +263,49 @@ def test_the_stored_marks_are_those_of_other_pictures_too(report, pictures, titl
             assert abs(here - stored) < 4 * (error**2 + here_error**2) ** 0.5 + 0.5, (name, what)
 
 
+def test_likeness_is_of_networks_of_different_seeds():
+    random = np.random.default_rng(0)
+    first, second = (list(random.normal(size=(3, 2, 8, 8))) for _ in range(2))
+    second[1][0] = first[0][0]
+    second[0][1] = first[0][1]  # of one seed: not compared
+    found = training.likeness(first, second)
+    for title, like in (("rank_correlation", rank_correlation), ("ssim", ssim)):
+        assert found[title].shape == (3, 2)
+        far = like(first[0][0], second[2][0])
+        assert found[title][0, 0] == pytest.approx((1 + far) / 2) and abs(far) < 0.6
+        assert abs(found[title][0, 1]) < 0.6
+    second[2][1] = 0
+    ranks = training.likeness(first, second)["rank_correlation"]
+    assert np.isnan(ranks[:, 1]).tolist() == [True, True, False]
+
+
+def test_pictures_whose_map_is_zero_are_left_out_of_all_likenesses(pictures, monkeypatch):
+    def some(network, x, classes):
+        values = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(network))
+        values[1] = 0 if network == 3 else values[1]
+        return {"one": values}
+
+    monkeypatch.setattr(training, "all_maps", some)
+    networks = {(name, seed): 3 * (name[0] == "r") + seed for name, seed in NAMES[-6:]}
+    row = training.told_apart(networks, twins.Pictures(*(part[:4] for part in pictures)))["one"]
+    assert row["left_out"] == 25
+    both, one, fall = (
+        row[title]["rank_correlation"][0] for title in ("both true", "one random", "fall")
+    )
+    assert both != one and fall == pytest.approx(both - one, abs=0.02)
+
+
+def test_the_stored_likenesses_are_those_of_other_pictures_too(report, pictures):
+    few = twins.Pictures(*(part[:20] for part in pictures))
+    networks = {(name, seed): load_twin(name, seed) for name, seed in NAMES[-6:]}
+    for method, row in training.told_apart(networks, few).items():
+        for title in (*training.COMPARED, "fall"):
+            (here, a), (stored, b) = (
+                found[title]["rank_correlation"] for found in (row, report["likeness"][method])
+            )
+            assert abs(here - stored) < 4 * (a**2 + b**2) ** 0.5 + 0.5, (method, title)
+
+
 def test_teaching_from_beginning_to_end(tmp_path, monkeypatch):
     for name, value in {
         "STEPS": {"questions": 3, "labels": 2},
@@ -276,9 +323,9 @@ def test_teaching_from_beginning_to_end(tmp_path, monkeypatch):
     assert report["energy"]["place"]["same digit twice"]["gradient"]["deciding"][0] > 0
     # float16 is what was measured, and the twins of a seed are no longer the same network
     fresh = two_digits(40, training.FRESH)
-    cards = json.loads(twins.CARD.read_text())["networks"]
+    card = json.loads(twins.CARD.read_text())["networks"]["red/0"]["named_percent"]
     red, blue = load_twin("red"), load_twin("blue")
-    assert training.named(red, fresh.x, fresh.answers("red")) == cards["red/0"]["named_percent"]["red"]
+    assert training.named(red, fresh.x, fresh.answers("red")) == card["red"]
     assert not torch.equal(red.features[0].weight, blue.features[0].weight)
     again = training.teach("questions", 0)["red"]
     torch.testing.assert_close(again.state_dict(), red.state_dict(), rtol=1e-3, atol=1e-5)

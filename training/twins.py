@@ -1,4 +1,4 @@
-"""Teach the twins of the chapter on ground truth, and mark their maps: ``python -m training.twins``.
+"""Teach the twins of chapter 12, and mark their maps: ``python -m training.twins``.
 
 Writes ``helpers/assets/twins.safetensors`` and ``twins.json``, the networks with a card for each,
 and then ``twins_measured.json``: how much of each method's map lies on the digit that decides, and
@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +60,19 @@ MARKED = {
     "random labels": {"random labels": "red"},
 }
 
+#: Whose maps are compared, by what the two networks were taught.
+COMPARED = {
+    "both true": ("true", "true"),
+    "one random": ("true", "random"),
+    "both random": ("random", "random"),
+}
+
 #: By what they were taught, and the seed.
 Networks = dict[tuple[str, int], nn.Module]
 
 
 def by_heart(seed: int) -> tuple[Pictures, dict[str, torch.Tensor]]:
-    """The pictures that two networks of a seed see again and again, and the labels by their names."""
+    """The pictures that two networks of a seed see again and again, and the labels by name."""
     generator = torch.Generator().manual_seed(seed)
     pictures = two_digits(BY_HEART, seed)
     return pictures, {
@@ -127,7 +133,7 @@ def named(network: nn.Module, x: torch.Tensor, labels: torch.Tensor) -> float:
 
 @torch.no_grad()
 def stays(network: nn.Module, pictures: Pictures, question: str) -> dict[str, float]:
-    """How often the answer stays when one digit is exchanged, the other or the deciding, in percent.
+    """How often the answer stays if one digit is exchanged, the other or the deciding, in percent.
 
     A half of the picture is replaced by that half of another one, whose red digit is at the same
     place; where both show the same digit there, the pair is not counted.
@@ -151,12 +157,14 @@ def stays(network: nn.Module, pictures: Pictures, question: str) -> dict[str, fl
 
 def card(taught: str, network: nn.Module, seed: int, fresh: Pictures) -> dict:
     """What to know about one network, in percent of pictures; ``fresh``: it was not taught with."""
+    with torch.no_grad():
+        says = network(fresh.x).argmax(dim=1)
     facts = {
         "taught": taught,
         "seed": seed,
         "steps": STEPS["questions" if taught in QUESTIONS else "labels"],
         "command": COMMAND,
-        "named_percent": {q: named(network, fresh.x, fresh.answers(q)) for q in QUESTIONS},
+        "named_percent": {q: percent(says == fresh.answers(q)) for q in QUESTIONS},
     }
     if taught in QUESTIONS:
         return facts | {"answer_stays_percent": stays(network, fresh, taught)}
@@ -227,7 +235,7 @@ def mean(values: np.ndarray) -> list[float]:
 
 
 def marks(networks: Networks, pictures: Pictures, marked: dict[str, str]) -> dict:
-    """By method, the mean energies over the pictures, the networks of one of :data:`MARKED` and seeds.
+    """By method, the mean energies over pictures and seeds of the networks of one :data:`MARKED`.
 
     ``ahead``: how often the deciding digit has more of the map than the other one.
     """
@@ -248,35 +256,56 @@ def marks(networks: Networks, pictures: Pictures, marked: dict[str, str]) -> dic
     return table
 
 
-def told_apart(networks: Networks, pictures: Pictures) -> dict:
-    """By method: how alike the maps of two networks are that began with different weights.
+def likeness(first: list, second: list) -> dict[str, np.ndarray]:
+    """Of networks' maps, each ``(N, ...)``: how alike they are, ``(networks, N)`` by measure.
 
-    ``true``: both learnt the true labels. ``random``: one of the two learnt random ones. All maps
-    explain the red digit; pictures with an all-zero map have no ranks and are left out.
+    Each network of the first list is compared with all of the second but the one of its own seed,
+    and the mean is taken: pairs that share a network count as one. An all-zero map has no ranks
+    and gives NaN.
+    """
+    return {
+        title: np.array(
+            [
+                np.mean(
+                    [
+                        [like(a, b) for a, b in zip(one, other, strict=True)]
+                        for j, other in enumerate(second)
+                        if j != i
+                    ],
+                    axis=0,
+                )
+                for i, one in enumerate(first)
+            ]
+        )
+        for title, like in (("rank_correlation", rank_correlation), ("ssim", ssim))
+    }
+
+
+def told_apart(networks: Networks, pictures: Pictures) -> dict:
+    """By method and :data:`COMPARED`: how alike the maps of two networks of different seeds are.
+
+    ``fall``: how much less alike they are than two that learnt true labels, if one learnt random
+    ones. All maps explain the red digit; pictures for which any network's map is all zero are left
+    out, ``left_out`` of each hundred.
     """
     classes = pictures.answers("red")
     maps = {
-        (name, seed): all_maps(networks[f"{name} labels", seed], pictures.x, classes)
+        name: [all_maps(networks[f"{name} labels", seed], pictures.x, classes) for seed in SEEDS]
         for name in ("true", "random")
-        for seed in SEEDS
     }
     table = {}
-    for method in maps["true", 0]:
-        table[method] = {}
-        for other in ("true", "random"):
-            pairs = [
-                list(zip(maps["true", i][method], maps[other, j][method], strict=True))
-                for i, j in permutations(SEEDS, 2)
-            ]
-            table[method][other] = {
-                # the pairs that share their first network count as one
-                title: mean(
-                    np.array([[like(a, b) for a, b in row] for row in pairs])
-                    .reshape(len(SEEDS), -1, len(pictures.x))
-                    .mean(axis=1)
-                )
-                for title, like in (("rank_correlation", rank_correlation), ("ssim", ssim))
-            }
+    for method in maps["true"][0]:
+        of = {name: [found[method] for found in each] for name, each in maps.items()}
+        alike = {title: likeness(of[a], of[b]) for title, (a, b) in COMPARED.items()}
+        both, one = alike["both true"], alike["one random"]
+        alike["fall"] = {title: both[title] - one[title] for title in both}
+        ranks = np.concatenate([found["rank_correlation"] for found in alike.values()])
+        kept = np.isfinite(ranks).all(axis=0)
+        table[method] = {
+            title: {name: mean(values[:, kept]) for name, values in found.items()}
+            for title, found in alike.items()
+        }
+        table[method]["left_out"] = percent(torch.from_numpy(~kept))
     return table
 
 
