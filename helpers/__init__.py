@@ -36,6 +36,7 @@ from .models import CATS, MODELS, Model, choose_device, load_model
 from .network import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
 from .sanity import cascade, independent, randomise, weighted_layers
+from .twins import load_twin, two_digits
 
 __version__ = "0.2.0"
 
@@ -78,6 +79,7 @@ __all__ = [
     "independent",
     "load_model",
     "load_photo",
+    "load_twin",
     "one_hot",
     "overlay",
     "pointing_game",
@@ -94,6 +96,7 @@ __all__ = [
     "show_row",
     "ssim",
     "strongest_unit",
+    "two_digits",
     "weighted_layers",
     "with_bfloat16_classifier",
 ]

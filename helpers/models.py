@@ -167,8 +167,11 @@ def load_model(name: str = "embedded", device: str | None = None, assets: Path =
     return Model(name, network, class_names, preprocess, preprocess.crop, target)
 
 
-def _embedded(assets: Path) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
-    weights, card = assets / WEIGHTS.name, assets / CARD.name
+def read_weights(weights: Path, card: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The facts on a card (JSON) and the weights that it vouches for by their SHA-256, as float32.
+
+    They are float16 on disk. What is missing or damaged is a ``ModelUnavailable``.
+    """
     try:
         facts, raw = json.loads(card.read_text()), weights.read_bytes()
         expected = facts["sha256"]
@@ -186,12 +189,14 @@ def _embedded(assets: Path) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
             f"{weights.name} is damaged (SHA-256 {digest[:12]}..., expected {expected[:12]}...); "
             "install the package again."
         )
+    return facts, {key: value.float() for key, value in safetensors.torch.load(raw).items()}
+
+
+def _embedded(assets: Path) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
+    facts, state = read_weights(assets / WEIGHTS.name, assets / CARD.name)
     names = tuple(facts["class_names"])
     network = VGG16(len(names), **facts["architecture"])
-    # float16 on disk, float32 at work
-    network.load_state_dict(
-        {key: value.float() for key, value in safetensors.torch.load(raw).items()}
-    )
+    network.load_state_dict(state)
     return network, names, Preprocess(facts["resize"], facts["crop"])
 
 

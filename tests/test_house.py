@@ -20,7 +20,7 @@ HOUSE = Path(helpers.__file__).parent
 #: Modules that know no method's walk; what is in no other room is a method.
 FOUNDATIONS = {
     "checks", "errors", "images", "methods", "metrics", "models", "network", "plotting", "sanity",
-    "scaling",
+    "scaling", "twins",
 }  # fmt: skip
 ORDER = ("foundation", "method", "interactive")
 MODULES = {
