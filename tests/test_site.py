@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 import sys
 
 import numpy as np
@@ -152,6 +153,8 @@ def test_the_stylesheet_has_every_rule_that_counts(site, page):
         const parts = [null, "::before", "::after"];
         return window.chosen.flatMap((element) => parts.map((part) => look(element, part)));
     }"""
+    # equations would come in between
+    page.route("**/mathjax/**", lambda route: route.fulfill(content_type="text/javascript"))
     for name in ("book/intro", "notebooks/01_grad_cam", "search"):
         page.goto(f"{site}/{name}.html")
         page.wait_for_load_state("networkidle")
@@ -372,14 +375,18 @@ def test_the_joined_pages_lead_to_each_other(site, page):
     page.keyboard.press("End")
     page.wait_for_function("window.MathJax?.startup?.document")
     page.evaluate("MathJax.startup.promise.then(() => 0)")
-    page.evaluate(join, ["book/intro", "notebooks/01_grad_cam", "book/references"])
-    assert page.locator("article h1").count() == 3
+    names = ["book/intro", "notebooks/01_grad_cam", "notebooks/04_guided_grad_cam"]
+    page.evaluate(join, [*names, "book/references"])
+    assert page.locator("article h1").count() == 4
     ids = page.locator("article [id]").evaluate_all("all => all.map(element => element.id)")
     assert len(ids) == len(set(ids)) > 30
     inside = page.locator("article a[href^='#']").evaluate_all(
         "links => links.map(link => decodeURIComponent(link.hash.slice(1)))"
     )
     assert len(inside) > 30 and set(inside) <= set(ids)
+    drawn = page.locator("article .sketch").evaluate_all("all => all.map(svg => svg.outerHTML)")
+    parts = re.findall(r"""(?:url\(|href=")#([\w-]+)""", "".join(drawn))
+    assert len(parts) > 3 and set(parts) <= set(ids)  # markers, gradients, what is drawn twice
     assert "book/references" in {link.split(":")[0] for link in inside}
     elsewhere = page.locator("article a[href]:not([href^='#'])").evaluate_all(
         "links => links.map(link => link.href)"
