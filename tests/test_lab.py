@@ -151,7 +151,7 @@ def test_the_chapter_runs_and_its_widgets_answer(lab, page):
     classes = explorer.locator("button", has_text="%")
     assert classes.count() == 5
     seen.changes(classes.nth(1).click, classes.nth(1).inner_text().rsplit(" ", 1)[0])
-    seen.changes(lambda: drag(page, explorer.locator(".noUi-handle"), -40), "Strength 0.")
+    seen.changes(lambda: drag(page, explorer.locator(".noUi-handle"), -40), "Opacity 0.")
     seen.changes(
         lambda: explorer.get_by_label("Method").select_option("Guided Grad-CAM"),
         "Guided Grad-CAM for",
