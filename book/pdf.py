@@ -22,7 +22,8 @@ JOIN = """async (names) => {
         const source = new DOMParser().parseFromString(text, "text/html");
         const canonical = source.querySelector("link[rel=canonical]").href;
         const article = document.importNode(source.querySelector("article"), true);
-        for (const element of article.querySelectorAll("[id]"))
+        // those in a schematic are its own, and it refers to them
+        for (const element of article.querySelectorAll("[id]:not(svg, svg *)"))
             element.id = `${name}:${element.id}`;
         for (const image of article.querySelectorAll("img")) {
             image.loading = "eager";  // on paper nothing comes near
@@ -73,6 +74,7 @@ def main() -> None:
             path=chosen.pdf,
             format="A4",
             scale=0.85,
+            print_background=True,
             margin={"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"},
             display_header_footer=True,
             header_template="<span></span>",

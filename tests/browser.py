@@ -26,6 +26,7 @@ CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [CONTENTS["root"]] + [
     chapter["file"] for part in CONTENTS["parts"] for chapter in part["chapters"]
 ]
+WAIT = 90_000  # milliseconds for anything a test waits for: a busy machine needs them
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 APPLICATIONS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -74,6 +75,7 @@ def chromium():
 def page(chromium):
     """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server."""
     context = chromium.new_context(viewport={"width": 1200, "height": 1000})
+    context.set_default_timeout(WAIT)
     tab, complaints = context.new_page(), []
     tab.on(
         "console",

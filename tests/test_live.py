@@ -68,7 +68,7 @@ def sample_button(page, name):
 
 
 def expect(page, words):
-    """Wait for a status with these words, shown as trouble."""
+    """Wait for a status with these words, or of this pattern, shown as trouble."""
     page.locator("#live .trouble", has_text=words).wait_for()
 
 
@@ -79,7 +79,7 @@ def forgive(page, words):
 
 def answered(page, count):
     """Wait for the answer of that number."""
-    page.wait_for_function("count => window.answers.length >= count", arg=count, timeout=60_000)
+    page.wait_for_function("count => window.answers.length >= count", arg=count)
 
 
 def ask(page, act):
@@ -277,18 +277,14 @@ def test_the_pictures_are_saved_as_png(live):
     )
 
 
-def test_a_bad_file_gets_a_sentence_and_everything_stays(live):
+def test_a_bad_file_gets_a_sentence_and_everything_stays(live, tmp_path):
     before = drawn(live, "guided_grad_cam")
     for name, (data, _) in REFUSED.items():
         live.evaluate("document.querySelector('#live [data-part=status]').textContent = ''")
-        upload(live, data)
-        live.wait_for_function(
-            "document.querySelector('#live [data-part=status]').textContent !== ''"
-        )
-        assert (
-            re.search("at most|at least|too long|could not be read", said(live))
-            and live.locator("#live .trouble").count() == 1
-        ), name
+        file = tmp_path / f"{name}.png"  # as bytes, one of 31 MB takes a minute on a busy machine
+        file.write_bytes(data)
+        live.locator("#live input[type=file]").set_input_files(file)
+        expect(live, re.compile("at most|at least|too long|could not be read"))
         assert (
             np.array_equal(drawn(live, "guided_grad_cam"), before)
             and live.evaluate("window.answers.length") == 1
@@ -517,7 +513,8 @@ def test_threads_where_the_server_allows_them_compute_the_same(built, page, embe
         start(page, site)
         got = ask(page, sample_button(page, "coffee").click)
         assert page.evaluate("window.crossOriginIsolated")
-        assert int(page.locator("#live").get_attribute("data-threads")) > 1
+        cores = page.evaluate("navigator.hardwareConcurrency")
+        assert int(page.locator("#live").get_attribute("data-threads")) == min(4, cores)
         agree(embedded, got, sample("coffee"))
 
 

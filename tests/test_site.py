@@ -1,8 +1,8 @@
 """The built pages in a real browser."""
 
-import base64
 import io
 import itertools
+import re
 import sys
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers import show_curves, show_row
+from helpers.interactive.panels import data_address
 
 from .browser import PAGES, ROOT
 
@@ -152,6 +153,8 @@ def test_the_stylesheet_has_every_rule_that_counts(site, page):
         const parts = [null, "::before", "::after"];
         return window.chosen.flatMap((element) => parts.map((part) => look(element, part)));
     }"""
+    # equations would come in between
+    page.route("**/mathjax/**", lambda route: route.fulfill(content_type="text/javascript"))
     for name in ("book/intro", "notebooks/01_grad_cam", "search"):
         page.goto(f"{site}/{name}.html")
         page.wait_for_load_state("networkidle")
@@ -300,32 +303,44 @@ def figures(chromium):
 
 @pytest.mark.parametrize("width", [1200, 390])
 def test_each_panel_shows_its_own_picture(figures, page, tmp_path, width):
-    """Cut out of one file, and no pixel of its neighbours or of the words around it."""
+    """And no pixel of its neighbours or of the words around it."""
     figure = show_row(
         [*FILLED, *FILLED[::-1]], ["a", "b <\nc", "d", "e", "f", "g"], "a note", columns=3
     )
     figure.savefig(tmp_path / "row.png", bbox_inches="tight")
-    words, size, name = figures.convert(tmp_path / "row.png", tmp_path, "row.png")
-    assert words["note"] == "a note"
-    data = base64.b64encode((tmp_path / name).read_bytes()).decode()
-    image = f'<img src="data:image/webp;base64,{data}" width="{size[0]}" height="{size[1]}"'
+    words, files = figures.convert(tmp_path / "row.png", tmp_path, "row.png")
+    assert words["note"] == "a note" and len({name for name, _ in files}) == 6
+    shown = [(data_address((tmp_path / name).read_bytes()), size) for name, size in files]
     style = (ROOT / "book" / "static" / "book.css").read_text(encoding="utf-8")
     page.set_viewport_size({"width": width, "height": 900})
     page.set_content(
-        f"<style>{style}</style><figure>{figures.panels(words, size, image, 'alt')}</figure>"
+        f"<style>{style}</style><figure>{figures.markup(words, shown, 'alt', True)}</figure>"
     )
     assert page.locator(".panel-title").all_inner_texts() == words["titles"]
-    for window, colour in zip(
-        page.locator(".panel-window").all(), [RED, GREEN, BLUE, BLUE, GREEN, RED], strict=True
-    ):
-        shown = np.asarray(Image.open(io.BytesIO(window.screenshot())).convert("RGB")).astype(int)
-        assert shown.shape[1] > 60 and np.abs(shown[1:-1, 1:-1] - 255 * colour).max() <= 2
+    assert page.locator(".figure-note").inner_text() == "a note"
+    assert page.get_by_role("img", name="alt").count() == 1
+    boxes, colours = [], [RED, GREEN, BLUE, BLUE, GREEN, RED]
+    for panel, colour in zip(page.locator(".panel img").all(), colours, strict=True):
+        boxes.append(panel.bounding_box())
+        pixels = np.asarray(Image.open(io.BytesIO(panel.screenshot())).convert("RGB")).astype(int)
+        assert pixels.shape[1] > 60 and np.abs(pixels[1:-1, 1:-1] - 255 * colour).max() <= 2
+    assert boxes[0]["y"] < boxes[3]["y"] and boxes[0]["x"] < boxes[1]["x"] < boxes[2]["x"]
+    heights = [box["height"] for box in boxes]
+    assert max(heights) < 1.1 * min(heights) and boxes[1]["width"] > 1.3 * boxes[0]["width"]
+
+
+@pytest.mark.parametrize(("count", "columns", "row"), [(1, 4, 1), (5, 4, 4), (4, 2, 2), (3, 3, 3)])
+def test_a_row_is_as_long_as_in_the_figure(figures, tmp_path, count, columns, row):
+    figure = show_row(FILLED[:1] * count, ["a"] * count, columns=columns)
+    figure.savefig(tmp_path / "row.png", bbox_inches="tight")
+    words, _ = figures.convert(tmp_path / "row.png", tmp_path, "row.png")
+    assert figures.row_length(words["panels"]) == row
 
 
 def test_a_chart_keeps_its_words_and_loses_the_note_below_it(figures, tmp_path):
     figure = show_curves([{"gradient": [1, 2, 3]}], ["one"], [1, 2, 3], note="a note")
     figure.savefig(tmp_path / "chart.png", bbox_inches="tight")
-    words, size, name = figures.convert(tmp_path / "chart.png", tmp_path, "chart.png")
+    words, [(name, size)] = figures.convert(tmp_path / "chart.png", tmp_path, "chart.png")
     with Image.open(tmp_path / "chart.png") as whole, Image.open(tmp_path / name) as kept:
         assert kept.size == size and words["panels"] == []
         upper, lower = np.split(np.asarray(whole.convert("RGB")), [size[1]])
@@ -360,14 +375,18 @@ def test_the_joined_pages_lead_to_each_other(site, page):
     page.keyboard.press("End")
     page.wait_for_function("window.MathJax?.startup?.document")
     page.evaluate("MathJax.startup.promise.then(() => 0)")
-    page.evaluate(join, ["book/intro", "notebooks/01_grad_cam", "book/references"])
-    assert page.locator("article h1").count() == 3
+    names = ["book/intro", "notebooks/01_grad_cam", "notebooks/04_guided_grad_cam"]
+    page.evaluate(join, [*names, "book/references"])
+    assert page.locator("article h1").count() == 4
     ids = page.locator("article [id]").evaluate_all("all => all.map(element => element.id)")
     assert len(ids) == len(set(ids)) > 30
     inside = page.locator("article a[href^='#']").evaluate_all(
         "links => links.map(link => decodeURIComponent(link.hash.slice(1)))"
     )
     assert len(inside) > 30 and set(inside) <= set(ids)
+    drawn = page.locator("article .sketch").evaluate_all("all => all.map(svg => svg.outerHTML)")
+    parts = re.findall(r"""(?:url\(|href=")#([\w-]+)""", "".join(drawn))
+    assert len(parts) > 3 and set(parts) <= set(ids)  # markers, gradients, what is drawn twice
     assert "book/references" in {link.split(":")[0] for link in inside}
     elsewhere = page.locator("article a[href]:not([href^='#'])").evaluate_all(
         "links => links.map(link => link.href)"

@@ -132,7 +132,8 @@ function startWorker(facts) {
   made.onerror = () =>
     fail(
       "The page's worker could not start: worker.js or a file that it needs is missing on the " +
-        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari does.",
+        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari " +
+        "does.",
     );
   made.onmessage = ({ data }) => {
     if (data.started) clearTimeout(late);

@@ -2,7 +2,8 @@
 
 import { Refusal } from "./load.js";
 
-const BAND = 256; // rows decoded at a time, so that a large photo never lies in memory as pixels twice
+// rows decoded at a time, so that a large photo never lies in memory as pixels twice
+const BAND = 256;
 const MOST_BYTES = 30e6;
 
 /** A file as an ImageBitmap, upright; its size is read, and judged, before a pixel is decoded. */
