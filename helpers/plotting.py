@@ -206,7 +206,8 @@ def show_curves(
 ) -> Figure:
     """Charts of curves beside each other on common axes; each maps a method's name to its values.
 
-    ``places`` are the numbers along the x axis, or words, one a value. A name of :data:`LINES` is
+    ``places`` are the numbers along the x axis, or words, one a value. Of several runs, ``(runs,
+    places)``, the mean is drawn, in a band of one standard deviation. A name of :data:`LINES` is
     drawn by its entry, any other by the next one in turn. NaN leaves a gap.
     """
     _check_titles(charts, titles)
@@ -220,8 +221,14 @@ def show_curves(
             turns = itertools.cycle(LINES.values())
             for (name, values), turn in zip(curves.items(), turns, strict=False):
                 colour, mark, line = LINES.get(name, turn)
+                runs = np.ma.masked_invalid(np.atleast_2d(values))
+                values, spread = runs.mean(axis=0).filled(np.nan), runs.std(axis=0).filled(0)
+                along = range(len(values)) if words else places
+                if len(runs) > 1:
+                    low, high = values - spread, values + spread
+                    axis.fill_between(along, low, high, color=colour, alpha=0.2, linewidth=0)
                 axis.plot(
-                    range(len(values)) if words else places,
+                    along,
                     values,
                     line,
                     color=colour,

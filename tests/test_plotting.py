@@ -160,6 +160,21 @@ def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Grad-CAM", "other"]
 
 
+@pytest.mark.parametrize("places", [[0, 0.5, 1], ["a", "b", "c"]])
+def test_several_runs_are_a_mean_in_a_band_of_their_deviation(places):
+    runs = [[1, 2, np.nan], [3, 6, 5]]
+    figure = show_curves([{"Grad-CAM": runs, "one": [1, 1, 1]}], ["a"], places)
+    (axis,) = figure.axes
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    np.testing.assert_array_equal(lines["Grad-CAM"], [2, 4, 5])
+    np.testing.assert_array_equal(lines["one"], [1, 1, 1])
+    (band,) = axis.collections  # a single run has none
+    corners = band.get_paths()[0].vertices
+    low, high = [2 - 1, 4 - 2, 5], [2 + 1, 4 + 2, 5]
+    for place, *edges in zip(axis.lines[0].get_xdata(), low, high, strict=True):
+        assert set(corners[corners[:, 0] == place, 1]) == set(edges)
+
+
 def test_bars_have_their_values_errors_and_chance():
     panels = [
         {"Grad-CAM": (40.0, 2.0), "centre": (30.0, 1.0)},
