@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from helpers import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
-from helpers.plotting import ACCENT, LINES, check_picture
+from helpers.plotting import ACCENT, LINES, PALE, check_picture
 
 GREY = np.random.default_rng(0).random((6, 8))
 PHOTO = np.random.default_rng(1).random((6, 8, 3))
@@ -189,6 +189,15 @@ def test_bars_have_their_values_errors_and_chance():
         "Grad-CAM",
         "centre",
     ]
+
+
+def test_a_bar_has_the_colour_of_what_its_name_begins_with_and_long_names_are_broken():
+    names = ["Grad-CAM before pooling, of all", "Guided Grad-CAM", "before Grad-CAM"]
+    figure = show_bars([{name: (1.0, 0.1) for name in names}], ["a"])
+    got = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches]
+    assert got == [LINES["Grad-CAM"][0].lower(), LINES["Guided Grad-CAM"][0].lower(), PALE]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["Grad-CAM before pooling,\nof all", *names[1:]]
 
 
 @pytest.mark.parametrize("show", [lambda p, t: show_curves(p, t, [0]), show_bars])
