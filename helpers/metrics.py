@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as v2
 
 from .checks import check_classes, check_photos, evaluating
-from .scaling import Map, amounts, strength
+from .scaling import Map, amounts, strength, to_numpy
 
 Box = tuple[int, int, int, int]
 
@@ -68,14 +68,42 @@ def ssim(first: Map, second: Map) -> float:
     return float(structural_similarity(strength(a), strength(b), data_range=1.0))
 
 
-def rank_correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps' absolute values, -1 to 1; NaN if one is constant."""
+def rank_correlation(first: Map, second: Map, signed: bool = False) -> float:
+    """Spearman's rank correlation of two maps, -1 to 1; NaN if one of them is constant.
+
+    Of absolute values, channels as in `pointing_game`; or ``signed``: then a coloured map's
+    channels are added, and what speaks for the class ranks above what speaks against it.
+    """
     from scipy.stats import spearmanr  # takes half a second; only who ranks shall wait
 
-    a, b = (found.ravel() for found in _pair(first, second))
+    pair = _pair(first, second)
+    if signed:
+        pair = [
+            found.sum(axis=2) if found.ndim == 3 else found
+            for found in map(to_numpy, (first, second))
+        ]
+    a, b = (found.ravel() for found in pair)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
+
+
+def hog_correlation(first: Map, second: Map) -> float:
+    """Correlation of two maps' histograms of oriented gradients, -1 to 1; NaN if one has none.
+
+    Absolute values, channels as in `pointing_game`, divided by their largest. The histograms are of
+    cells of 8 x 8 pixels, so the maps need 24 pixels a side. (Dalal and Triggs 2005; as a measure
+    of maps, Adebayo et al. 2018.)
+    """
+    from skimage.feature import hog
+
+    a, b = _pair(first, second)
+    if min(a.shape) < 24:
+        raise ValueError(
+            f"The maps need 24 pixels a side, these have {a.shape}; resize them first."
+        )
+    a, b = (hog(strength(found)) for found in (a, b))
+    return float(np.corrcoef(a, b)[0, 1]) if a.any() and b.any() else float("nan")
 
 
 def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tensor:
@@ -151,21 +179,125 @@ def replacement_curve(
         If photos and map differ in size, there is more than one photo, or no step.
     """
     check_photos(start), check_photos(end)
-    found = amounts(values)
-    if len(start) != 1 or start.shape != end.shape or found.shape != start.shape[-2:]:
+    found = _of_one_photo(start, values, steps)
+    if start.shape != end.shape:
         raise ValueError(
-            f"Expected two photos (1, 3, H, W) and a map (H, W), got {tuple(start.shape)}, "
-            f"{tuple(end.shape)} and {found.shape}."
+            f"Expected two photos of one size, got {tuple(start.shape)} and {tuple(end.shape)}."
+        )
+    rank = torch.from_numpy(_order_of_strength(found)).to(start.device)
+    shares = torch.arange(steps + 1, device=start.device) / steps
+    replaced = rank < shares[:, None, None] * found.size
+    return _probabilities(network, torch.where(replaced[:, None], end, start), class_index)
+
+
+@torch.no_grad()
+def road_curve(
+    network: nn.Module,
+    x: torch.Tensor,
+    values: Map,
+    class_index: int,
+    steps: int = 8,
+    noise: float = 0.01,
+) -> torch.Tensor:
+    """The class's probability while the map's strongest pixels go and leave little trace: ROAD.
+
+    As *deletion* by `replacement_curve`, but what is gone is `imputed` from what is left. (Rong et
+    al. 2022, removing the most relevant first.) A good map makes it fall soon.
+
+    Parameters
+    ----------
+    network, values, class_index
+        As for `replacement_curve`.
+    x : torch.Tensor
+        One normalised photo ``(1, 3, H, W)``.
+    steps : int
+        In how many equal shares the pixels go. The last of them stays: from nothing, nothing can be
+        imputed.
+    noise : float
+        As for `imputed`; drawn once and for all.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(steps,)`` float32 on the CPU, in [0, 1]; ``k / steps`` of the pixels are gone in entry k.
+
+    Raises
+    ------
+    ValueError
+        If photo and map differ in size, there is more than one photo, or no step.
+    """
+    check_photos(x)
+    found = _of_one_photo(x, values, steps)
+    rank = _order_of_strength(found)
+    gone = [rank < k * found.size / steps for k in range(1, steps)]
+    photos = [x] + [imputed(x, missing, noise, seed) for seed, missing in enumerate(gone)]
+    return _probabilities(network, torch.cat(photos), class_index)
+
+
+def imputed(
+    x: torch.Tensor, missing: np.ndarray, noise: float = 0.01, seed: int = 0
+) -> torch.Tensor:
+    """Photos ``(N, 3, H, W)`` whose ``missing`` pixels are made up from what surrounds them.
+
+    Each missing pixel becomes the mean of its eight neighbours, those at a side counting twice
+    those at a corner, plus normal noise of deviation ``noise``. The neighbours may be missing, too,
+    so all of them are found at once, from one system of linear equations: noisy linear imputation
+    (Rong et al. 2022).
+
+    ``missing`` is ``(H, W)``, boolean; the noise is the same for the same ``seed``. ValueError if
+    sizes differ, or if nothing is left.
+    """
+    from scipy.sparse import diags, identity, kron
+    from scipy.sparse.linalg import splu
+
+    missing = np.asarray(missing, dtype=bool)
+    if missing.shape != x.shape[-2:] or missing.all():
+        raise ValueError(
+            f"Expected (H, W) booleans for photos {tuple(x.shape)}, some of them False, "
+            f"got {missing.shape} with {missing.sum()} True."
+        )
+    if not missing.any():
+        return x.clone()
+    height, width = missing.shape
+    # which pixel lies beside which: in a row, in a column, and both for the corners
+    row, column = (diags([1.0, 1.0], [-1, 1], shape=(n, n)) for n in (width, height))
+    beside = 2 * kron(identity(height), row) + 2 * kron(column, identity(width))
+    weights = ((beside + kron(column, row)) / 12).tocsr()
+    gone, left = np.flatnonzero(missing), np.flatnonzero(~missing)
+    # at the border of the photo a pixel has fewer neighbours; their weights sum to less than 1
+    total = diags(np.asarray(weights.sum(axis=1)).ravel()).tocsr()
+    pixels = x.flatten(0, 1).flatten(1).double().cpu().numpy().T
+    system = splu((total - weights)[gone][:, gone].tocsc())
+    made_up = torch.from_numpy(system.solve(weights[gone][:, left] @ pixels[left]))
+    random = torch.Generator().manual_seed(seed)
+    made_up += noise * torch.randn(made_up.shape, generator=random, dtype=torch.float64)
+    filled = x.clone().flatten(0, 1).flatten(1)
+    filled[:, torch.from_numpy(gone).to(x.device)] = made_up.T.to(x)
+    return filled.view_as(x)
+
+
+def _of_one_photo(x: torch.Tensor, values: Map, steps: int) -> np.ndarray:
+    """The map's amounts ``(H, W)``, if there is one photo of its size, and a step."""
+    found = amounts(values)
+    if len(x) != 1 or found.shape != x.shape[-2:]:
+        raise ValueError(
+            f"Expected one photo (1, 3, H, W) and a map (H, W), got {tuple(x.shape)} "
+            f"and {found.shape}."
         )
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
+    return found
+
+
+def _order_of_strength(found: np.ndarray) -> np.ndarray:
+    """Each pixel's place when the strongest goes first, ``(H, W)``; equals in a fixed disorder."""
     ties = np.random.default_rng(0).permutation(found.size)
-    order = np.lexsort((ties, -found.ravel()))
-    # a pixel's place in that order; 0 is replaced first
-    rank = torch.from_numpy(order.argsort().reshape(found.shape)).to(start.device)
-    shares = torch.arange(steps + 1, device=start.device) / steps
-    replaced = rank < shares[:, None, None] * found.size
+    return np.lexsort((ties, -found.ravel())).argsort().reshape(found.shape)
+
+
+def _probabilities(network: nn.Module, photos: torch.Tensor, class_index: int) -> torch.Tensor:
+    """The class's probability for each photo, ``(N,)`` float32 on the CPU."""
     with evaluating(network):
-        scores = network(torch.where(replaced[:, None], end, start))
+        scores = network(photos)
     chosen = check_classes(class_index, scores)
     return scores.softmax(dim=1).gather(1, chosen[:, None])[:, 0].float().cpu()

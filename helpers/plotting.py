@@ -35,6 +35,7 @@ LINES = {
     **{row.title: (row.colour, row.mark, "-") for row in TABLE},
     "edges": ("#666666", "x", "--"),
     "centre": ("#111111", "+", ":"),
+    "random": ("#999999", ".", "-."),
 }
 
 STYLE = {
@@ -206,7 +207,8 @@ def show_curves(
 ) -> Figure:
     """Charts of curves beside each other on common axes; each maps a method's name to its values.
 
-    ``places`` are the numbers along the x axis, or words, one a value. A name of :data:`LINES` is
+    ``places`` are the numbers along the x axis, or words, one a value. Of several runs, ``(runs,
+    places)``, the mean is drawn, in a band of one standard deviation. A name of :data:`LINES` is
     drawn by its entry, any other by the next one in turn. NaN leaves a gap.
     """
     _check_titles(charts, titles)
@@ -220,8 +222,14 @@ def show_curves(
             turns = itertools.cycle(LINES.values())
             for (name, values), turn in zip(curves.items(), turns, strict=False):
                 colour, mark, line = LINES.get(name, turn)
+                runs = np.ma.masked_invalid(np.atleast_2d(values))
+                values, spread = runs.mean(axis=0).filled(np.nan), runs.std(axis=0).filled(0)
+                along = range(len(values)) if words else places
+                if len(runs) > 1:
+                    low, high = values - spread, values + spread
+                    axis.fill_between(along, low, high, color=colour, alpha=0.2, linewidth=0)
                 axis.plot(
-                    range(len(values)) if words else places,
+                    along,
                     values,
                     line,
                     color=colour,
@@ -254,11 +262,13 @@ def show_bars(
 ) -> Figure:
     """Charts of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
 
-    ``chance``, one number a chart, is drawn as a dashed line. Names of :data:`LINES` have their
-    colours.
+    ``chance``, one number a chart, is drawn as a dashed line. A name has the colour of the longest
+    of :data:`LINES` that it begins with.
     """
     _check_titles(charts, titles)
     names = list(charts[0])
+    begins = {name: [known for known in LINES if name.startswith(known)] for name in names}
+    colours = [LINES[max(begins[name], key=len)][0] if begins[name] else PALE for name in names]
     width, height = min(1.5 + 3.9 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
     with _drawing(width, height, note, columns=len(charts), sharey=True) as (figure, (axes,)):
         for i, (axis, rows, title) in enumerate(zip(axes, charts, titles, strict=True)):
@@ -267,8 +277,8 @@ def show_bars(
                 [rows[name][0] for name in names],
                 xerr=[rows[name][1] for name in names],
                 ecolor=INK,
-                color=[LINES.get(name, (PALE,))[0] for name in names],
-                tick_label=names,
+                color=colours,
+                tick_label=[textwrap.fill(name, 24) for name in names],
             )
             axis.bar_label(bars, fmt="%.0f", padding=4)
             axis.set(title=title, xlabel=xlabel)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
+from skimage.feature import hog
 from skimage.metrics import structural_similarity
 from torch import nn
 
@@ -15,9 +16,12 @@ from helpers import (
     centre_gaussian,
     edge_strength,
     energy_in_box,
+    hog_correlation,
+    imputed,
     pointing_game,
     rank_correlation,
     replacement_curve,
+    road_curve,
     ssim,
 )
 
@@ -57,6 +61,29 @@ def test_rank_correlation_is_scipys(ties):
         a, b = np.floor(4 * a), np.floor(4 * b)
     assert rank_correlation(a, b) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic)
     assert rank_correlation(a, a**3) == pytest.approx(1)
+
+
+def test_signed_ranks_are_scipys_of_the_sum_of_the_colours():
+    a, b = noise(2, 16)
+    want = spearmanr(a.sum(0).ravel(), b.sum(0).ravel()).statistic
+    assert rank_correlation(a, b, signed=True) == pytest.approx(want) and abs(want) > 1e-3
+    # against itself with the other sign: the same strengths, and all ranks the other way round
+    assert rank_correlation(a, -a) == pytest.approx(1)
+    assert rank_correlation(a, -a, signed=True) == pytest.approx(-1)
+    assert rank_correlation(a[0], -a[0], signed=True) == pytest.approx(-1)
+
+
+def test_hog_is_scikit_images_and_blind_to_strength_but_not_to_direction():
+    down, across = np.mgrid[:32, :32] % 8 < 4.0
+    rough = np.random.default_rng(2).random((32, 32))
+    a, b = down + rough, across + rough
+    want = np.corrcoef(*(hog(one / one.max()) for one in (a, b)))[0, 1]
+    assert hog_correlation(a, b) == pytest.approx(want) and want < 0.8
+    assert hog_correlation(a, -7 * a) == pytest.approx(1)
+    assert math.isnan(hog_correlation(a, np.zeros((32, 32))))
+    assert math.isnan(hog_correlation(np.ones((32, 32)), b))
+    with pytest.raises(ValueError, match="24 pixels"):
+        hog_correlation(a[:, :23], b[:, :23])
 
 
 @pytest.mark.filterwarnings("error")  # SciPy would warn
@@ -171,7 +198,92 @@ def test_replacement_begins_and_ends_with_the_photos(network):
 
 @pytest.mark.parametrize("n, side, steps", [(2, 32, 4), (1, 40, 4), (1, 32, 0)])
 def test_replacement_refuses_what_does_not_fit(n, side, steps):
-    with pytest.raises(ValueError, match="Expected two photos|one step"):
-        replacement_curve(
-            Brightness(), noise(n, 32), noise(n, 32), torch.ones(side, side), 0, steps
-        )
+    x, values, asked = noise(n, 32), torch.ones(side, side), (0, steps)
+    with pytest.raises(ValueError, match="Expected one photo|one step"):
+        replacement_curve(Brightness(), x, x, values, *asked)
+    with pytest.raises(ValueError, match="Expected one photo|one step"):
+        road_curve(Brightness(), x, values, *asked)
+
+
+def test_replacement_needs_two_photos_of_one_size():
+    with pytest.raises(ValueError, match="two photos of one size"):
+        replacement_curve(Brightness(), noise(1, 32), noise(1, 64), torch.ones(32, 32), 0)
+
+
+def solved_pixel_by_pixel(photo, missing):
+    """Every missing pixel the weighted mean of its neighbours: a dense system, row by row."""
+    height, width = missing.shape
+    unknown = [tuple(place) for place in np.argwhere(missing)]
+    system, known = np.zeros((len(unknown), len(unknown))), np.zeros((len(unknown), 3))
+    for row, (i, j) in enumerate(unknown):
+        for di, dj in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b):
+            near, weight = (i + di, j + dj), 1 if di and dj else 2
+            if 0 <= near[0] < height and 0 <= near[1] < width:
+                system[row, row] += weight
+                if missing[near]:
+                    system[row, unknown.index(near)] -= weight
+                else:
+                    known[row] += weight * photo[:, near[0], near[1]]
+    return unknown, np.linalg.solve(system, known)
+
+
+def test_imputation_solves_the_system_that_numpy_solves():
+    x = noise(2, 12, 9, dtype=torch.float64)
+    missing = np.random.default_rng(0).random((12, 9)) < 0.6
+    missing[:4, :5] = True  # a hole at a corner, wider than a pixel
+    filled = imputed(x, missing, noise=0)
+    for photo, result in zip(x, filled, strict=True):
+        places, want = solved_pixel_by_pixel(photo.numpy(), missing)
+        got = torch.stack([result[:, i, j] for i, j in places])
+        assert_close(got, torch.from_numpy(want), rtol=1e-9, atol=1e-12)
+    left = torch.from_numpy(~missing)
+    assert torch.equal(filled[..., left], x[..., left]) and missing.any() and left.any()
+
+
+def test_imputation_goes_on_with_a_slope():
+    slope = torch.arange(24.0).expand(1, 3, 16, 24).contiguous()
+    missing = np.zeros((16, 24), dtype=bool)
+    missing[4:12, 5:20] = True
+    assert_close(imputed(slope, missing, noise=0), slope, rtol=1e-5, atol=1e-5)
+    assert imputed(slope, missing).dtype == slope.dtype
+
+
+def test_the_noise_has_its_deviation_and_is_the_same_for_the_same_seed():
+    x, missing = torch.zeros(1, 3, 64, 64), np.ones((64, 64), dtype=bool)
+    missing[0] = False
+    rough = imputed(x, missing, noise=0.5)
+    assert rough[..., 1:, :].std().item() == pytest.approx(0.5, rel=0.05)
+    assert not rough[..., 0, :].any()
+    assert torch.equal(rough, imputed(x, missing, noise=0.5))
+    assert not torch.equal(rough, imputed(x, missing, noise=0.5, seed=1))
+    assert imputed(x, missing).std().item() == pytest.approx(0.01, rel=0.1)  # unless told
+
+
+def test_imputation_needs_something_to_begin_with():
+    x = noise(1, 8)
+    nothing = np.zeros((8, 8), dtype=bool)
+    same = imputed(x, nothing)
+    assert torch.equal(same, x) and same.data_ptr() != x.data_ptr()
+    for missing in (~nothing, np.eye(9, dtype=bool)):
+        with pytest.raises(ValueError, match="some of them False"):
+            imputed(x, missing)
+
+
+@pytest.mark.parametrize("class_index", [0, 1])
+def test_road_equals_a_loop_that_takes_the_strongest_pixels(class_index):
+    x, values, network = noise(1, 32), noise(1, 32, seed=2)[0], Brightness()
+    curve = road_curve(network, x, values, class_index, steps=4, noise=0)
+    want = [network(x).softmax(1)[0, class_index]]
+    order = values.abs().amax(0).flatten().argsort(descending=True).numpy()
+    for k in (1, 2, 3):
+        missing = np.zeros(32 * 32, dtype=bool)
+        missing[order[: 256 * k]] = True
+        photo = x[0].numpy().copy()
+        places, solved = solved_pixel_by_pixel(photo, missing.reshape(32, 32))
+        for (i, j), value in zip(places, solved, strict=True):
+            photo[:, i, j] = value
+        want.append(network(torch.from_numpy(photo)[None]).softmax(1)[0, class_index])
+    assert_close(curve, torch.stack(want), rtol=1e-4, atol=1e-5)
+    assert len(curve.unique()) == 4
+    rough = road_curve(network, x, values, class_index, steps=4, noise=1)
+    assert rough[0] == curve[0] and not torch.equal(rough, curve)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from helpers import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
-from helpers.plotting import ACCENT, LINES, check_picture
+from helpers.plotting import ACCENT, LINES, PALE, check_picture
 
 GREY = np.random.default_rng(0).random((6, 8))
 PHOTO = np.random.default_rng(1).random((6, 8, 3))
@@ -160,6 +160,21 @@ def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Grad-CAM", "other"]
 
 
+@pytest.mark.parametrize("places", [[0, 0.5, 1], ["a", "b", "c"]])
+def test_several_runs_are_a_mean_in_a_band_of_their_deviation(places):
+    runs = [[1, 2, np.nan], [3, 6, 5]]
+    figure = show_curves([{"Grad-CAM": runs, "one": [1, 1, 1]}], ["a"], places)
+    (axis,) = figure.axes
+    lines = {line.get_label(): line.get_ydata() for line in axis.lines}
+    np.testing.assert_array_equal(lines["Grad-CAM"], [2, 4, 5])
+    np.testing.assert_array_equal(lines["one"], [1, 1, 1])
+    (band,) = axis.collections  # a single run has none
+    corners = band.get_paths()[0].vertices
+    low, high = [2 - 1, 4 - 2, 5], [2 + 1, 4 + 2, 5]
+    for place, *edges in zip(axis.lines[0].get_xdata(), low, high, strict=True):
+        assert set(corners[corners[:, 0] == place, 1]) == set(edges)
+
+
 def test_bars_have_their_values_errors_and_chance():
     panels = [
         {"Grad-CAM": (40.0, 2.0), "centre": (30.0, 1.0)},
@@ -174,6 +189,15 @@ def test_bars_have_their_values_errors_and_chance():
         "Grad-CAM",
         "centre",
     ]
+
+
+def test_a_bar_has_the_colour_of_what_its_name_begins_with_and_long_names_are_broken():
+    names = ["Grad-CAM before pooling, of all", "Guided Grad-CAM", "before Grad-CAM"]
+    figure = show_bars([{name: (1.0, 0.1) for name in names}], ["a"])
+    got = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches]
+    assert got == [LINES["Grad-CAM"][0].lower(), LINES["Guided Grad-CAM"][0].lower(), PALE]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["Grad-CAM before pooling,\nof all", *names[1:]]
 
 
 @pytest.mark.parametrize("show", [lambda p, t: show_curves(p, t, [0]), show_bars])
