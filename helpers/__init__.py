@@ -1,6 +1,7 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
 from .any_network import ReluRule, grad_cam_any, guided_gradcam_any, saliency_any
+from .averaged import integrated_gradients, smooth_grad
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import (
     METHODS,
@@ -77,6 +78,7 @@ __all__ = [
     "guided_gradcam_each",
     "heat_map",
     "independent",
+    "integrated_gradients",
     "load_model",
     "load_photo",
     "load_twin",
@@ -94,6 +96,7 @@ __all__ = [
     "show_curves",
     "show_probabilities",
     "show_row",
+    "smooth_grad",
     "ssim",
     "strongest_unit",
     "two_digits",

@@ -251,11 +251,12 @@ def show_bars(
     chance: Sequence[float] | None = None,
     xlabel: str = "",
     note: str = "",
+    number: str = "%.0f",
 ) -> Figure:
     """Charts of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
 
     ``chance``, one number a chart, is drawn as a dashed line. Names of :data:`LINES` have their
-    colours.
+    colours. ``number`` is the format of the values beside the bars.
     """
     _check_titles(charts, titles)
     names = list(charts[0])
@@ -270,7 +271,7 @@ def show_bars(
                 color=[LINES.get(name, (PALE,))[0] for name in names],
                 tick_label=names,
             )
-            axis.bar_label(bars, fmt="%.0f", padding=4)
+            axis.bar_label(bars, fmt=number, padding=4)
             axis.set(title=title, xlabel=xlabel)
             axis.margins(x=0.12)
             if chance is not None:
