@@ -1,6 +1,7 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
 from .any_network import ReluRule, grad_cam_any, guided_gradcam_any, saliency_any
+from .averaged import integrated_gradients, smooth_grad
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import (
     METHODS,
@@ -82,6 +83,7 @@ __all__ = [
     "hog_correlation",
     "imputed",
     "independent",
+    "integrated_gradients",
     "load_model",
     "load_photo",
     "load_twin",
@@ -100,6 +102,7 @@ __all__ = [
     "show_curves",
     "show_probabilities",
     "show_row",
+    "smooth_grad",
     "ssim",
     "strongest_unit",
     "two_digits",

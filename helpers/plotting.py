@@ -259,16 +259,19 @@ def show_bars(
     chance: Sequence[float] | None = None,
     xlabel: str = "",
     note: str = "",
+    number: str = "%.0f",
 ) -> Figure:
     """Charts of horizontal bars, ``{name: (value, standard error)}``, the first name on top.
 
-    ``chance``, one number a chart, is drawn as a dashed line. A name has the colour of the longest
-    of :data:`LINES` that it begins with.
+    ``chance``, one number a chart, is drawn as a dashed line. A name of :data:`LINES` has its
+    colour, also where words follow it. ``number`` is the format of the values beside the bars.
     """
     _check_titles(charts, titles)
     names = list(charts[0])
-    begins = {name: [known for known in LINES if name.startswith(known)] for name in names}
-    colours = [LINES[max(begins[name], key=len)][0] if begins[name] else PALE for name in names]
+    colours = []
+    for name in names:
+        known = [row[0] for key, row in LINES.items() if name == key or name.startswith(f"{key},")]
+        colours.append(known[0] if known else PALE)
     width, height = min(1.5 + 3.9 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
     with _drawing(width, height, note, columns=len(charts), sharey=True) as (figure, (axes,)):
         for i, (axis, rows, title) in enumerate(zip(axes, charts, titles, strict=True)):
@@ -280,7 +283,7 @@ def show_bars(
                 color=colours,
                 tick_label=[textwrap.fill(name, 24) for name in names],
             )
-            axis.bar_label(bars, fmt="%.0f", padding=4)
+            axis.bar_label(bars, fmt=number, padding=4)
             axis.set(title=title, xlabel=xlabel)
             axis.margins(x=0.12)
             if chance is not None:

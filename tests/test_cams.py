@@ -1,0 +1,200 @@
+"""CAMs and averaged gradients, against the papers' sums written out, and against captum."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from helpers import averaged, cams
+
+from .comparing import assert_close
+
+N, C, H, W = 2, 5, 3, 4
+
+
+@pytest.fixture
+def seen():
+    """Feature maps with zeros and a silent channel, and a gradient of both signs with zeros."""
+    random = torch.Generator().manual_seed(0)
+    maps = torch.randn(N, C, H, W, generator=random, dtype=torch.float64).clamp(min=0)
+    maps[:, 3] = 0
+    gradient = torch.randn(N, C, H, W, generator=random, dtype=torch.float64)
+    gradient[:, :, 1, 2] = 0
+    return maps, gradient
+
+
+def by_loops(name: str, A: np.ndarray, G: np.ndarray) -> np.ndarray:
+    """Of one photo, ``(C, h, w)`` each: the weights as in the papers, entry by entry."""
+    w = np.zeros_like(A)
+    for k, i, j in np.ndindex(A.shape):
+        places = list(itertools.product(range(A.shape[1]), range(A.shape[2])))
+        if name == "Grad-CAM":
+            w[k, i, j] = sum(G[k, a, b] for a, b in places) / len(places)
+        elif name == "Grad-CAM++":
+            for a, b in places:
+                below = 2 * G[k, a, b] ** 2 + sum(A[k, p, q] * G[k, a, b] ** 3 for p, q in places)
+                if below:
+                    w[k, i, j] += G[k, a, b] ** 2 / below * max(G[k, a, b], 0)
+        elif name == "XGrad-CAM":
+            total = sum(A[k, p, q] for p, q in places)
+            w[k, i, j] = sum(A[k, a, b] / total * G[k, a, b] for a, b in places) if total else 0
+        elif name == "Layer-CAM":
+            w[k, i, j] = max(G[k, i, j], 0)
+        elif name == "HiResCAM":
+            w[k, i, j] = G[k, i, j]
+        elif name == "no class":
+            w[k, i, j] = 1
+        else:  # the axis along which the places spread most, by the matrix's eigenvectors
+            flat = A.reshape(len(A), -1)
+            axis = np.linalg.eigh(flat @ flat.T)[1][:, -1]
+            w[k, i, j] = axis[k] * np.sign((axis @ flat).sum())
+    return w
+
+
+@pytest.mark.parametrize("name", cams.WEIGHTS)
+def test_weights_are_the_papers(seen, name):
+    maps, gradient = seen
+    weights = cams.WEIGHTS[name](maps, gradient)
+    assert weights.shape in [(N, C, 1, 1), (N, C, H, W)]
+    want = torch.stack(
+        [torch.from_numpy(by_loops(name, a.numpy(), g.numpy())) for a, g in zip(*seen, strict=True)]
+    )
+    # what a silent channel weighs makes no difference to the map
+    heard = maps.amax(dim=(2, 3), keepdim=True) > 0
+    assert_close(torch.where(heard, weights, 0).expand(N, C, H, W), torch.where(heard, want, 0))
+
+
+def test_no_two_methods_are_the_same(seen):
+    every = [cams.gather(weigh(*seen), seen[0]) for weigh in cams.WEIGHTS.values()]
+    for a, b in itertools.combinations(every, 2):
+        assert (a - b).abs().max() > 1e-3
+
+
+def test_gather_adds_and_keeps_the_positive_part():
+    maps = torch.tensor([[[[1.0, 2], [3, 0]], [[4, 0], [1, 5]]]])
+    weights = torch.tensor([2.0, -1]).view(1, 2, 1, 1)
+    assert cams.gather(weights, maps).tolist() == [[[0, 4], [5, 0]]]
+    places = torch.tensor([[[[0.0, 1], [0, 0]], [[1, 0], [0, 2]]]])
+    assert cams.gather(places, maps).tolist() == [[[4, 2], [0, 10]]]
+
+
+def test_gradcam_plus_plus_divides_by_nothing_where_the_denominator_vanishes():
+    maps = torch.full((1, 1, 1, 2), 1.0)
+    gradient = torch.tensor([[[[-1.0, 2]]]])  # 2 * 1 + 2 * (-1) is zero
+    (weight,) = cams.grad_cam_pp_weights(maps, gradient).flatten().tolist()
+    assert weight == pytest.approx(4 / (2 * 4 + 2 * 8) * 2)
+
+
+@pytest.fixture
+def small():
+    """A network that is cut behind its second layer, and a photo."""
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 6)
+    ).double()
+    return network.eval(), torch.randn(1, 3, 32, 32, dtype=torch.float64)
+
+
+def test_ablation_asks_without_each_channel(small):
+    network, photo = small
+    with torch.no_grad():
+        maps = network[:2](photo)
+        scores = network[2:](maps)
+        c = scores.argmax().item()
+        weights = cams.ablation_weights(maps, lambda m: network[2:](m)[:, c], batch=3)
+        for k in range(4):
+            without = maps.clone()
+            without[:, k] = 0
+            want = (scores[0, c] - network[2:](without)[0, c]) / scores[0, c]
+            assert weights[0, k] == pytest.approx(want.item())
+    assert weights.shape == (1, 4, 1, 1) and weights.abs().min() > 1e-6
+    worst = scores.argmin().item()
+    assert scores[0, worst] < 0
+    with pytest.raises(ValueError, match="divides by the score"):
+        cams.ablation_weights(maps, lambda m: network[2:](m)[:, worst])
+
+
+def test_score_cam_asks_about_masked_photos(small):
+    network, photo = small
+    with torch.no_grad():
+        maps = network[:2](photo)
+        maps[:, 2] = 0.5  # the same everywhere: a mask of zeros
+        maps = torch.nn.functional.avg_pool2d(maps, 4)
+        got = cams.score_weights(maps, photo, lambda x: network(x)[:, 1], batch=3)
+        scores = []
+        for k in range(4):
+            mask = torch.nn.functional.interpolate(maps[:, k : k + 1], (32, 32), mode="bilinear")
+            span = mask.max() - mask.min()
+            mask = (mask - mask.min()) / span if k != 2 else torch.zeros_like(mask)
+            scores.append(math.exp(network(photo * mask)[0, 1].item()))
+    want = [s / sum(scores) for s in scores]
+    assert got.flatten().tolist() == pytest.approx(want) and len(set(want)) == 4
+
+
+def test_integrated_gradients_are_complete(small):
+    network, photo = small
+    start = torch.full_like(photo, 0.3)
+    for c in (0, 4):
+        got = averaged.integrated_gradients(network, photo, c, start, steps=300)
+        with torch.no_grad():
+            want = network(photo)[0, c] - network(start)[0, c]
+        assert abs(want) > 0.01 and got.sum().item() == pytest.approx(want.item(), rel=1e-3)
+
+
+def test_integrated_gradients_are_captums(small):
+    from captum.attr import IntegratedGradients
+
+    network, photo = small
+    photos = torch.cat([photo, photo.flip(3) + 0.1])
+    want = IntegratedGradients(network).attribute(
+        photos, target=[2, 5], n_steps=7, method="gausslegendre"
+    )
+    assert_close(averaged.integrated_gradients(network, photos, [2, 5], steps=7), want)
+
+
+def test_smooth_grad_is_captums(small):
+    """The noise is drawn elsewhere, so the mean over many is compared."""
+    from captum.attr import NoiseTunnel, Saliency
+
+    network, photo = small
+    spread = float(0.2 * (photo.max() - photo.min()))
+    torch.manual_seed(0)
+    want = NoiseTunnel(Saliency(network)).attribute(
+        photo, target=1, nt_samples=1000, nt_samples_batch_size=100, stdevs=spread, abs=False
+    )
+    got = averaged.smooth_grad(network, photo, 1, noise=0.2, samples=600)
+    plain = averaged.smooth_grad(network, photo, 1, noise=0, samples=1)
+    assert (got - want).norm() < 0.1 * want.norm() < 0.5 * (plain - want).norm()
+
+
+def test_smooth_grad_without_noise_is_the_gradient(small):
+    network, photo = small
+    leaf = photo.clone().requires_grad_()
+    (want,) = torch.autograd.grad(network(leaf)[0, 3], leaf)
+    assert_close(averaged.smooth_grad(network, photo, 3, noise=0, samples=2), want)
+    one, same, other = (
+        averaged.smooth_grad(network, photo, 3, samples=2, seed=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same) and not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("ask", [averaged.integrated_gradients, averaged.smooth_grad])
+def test_averages_leave_the_network_alone(small, ask):
+    network, photo = small
+    network.train()
+    with torch.inference_mode():
+        assert ask(network, photo, None).abs().max() > 0
+    assert network.training and all(p.grad is None for p in network.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"samples": 0}, {"noise": -1}])
+def test_nonsense_is_refused(small, wrong):
+    network, photo = small
+    ask = averaged.integrated_gradients if "steps" in wrong else averaged.smooth_grad
+    with pytest.raises(ValueError, match="needed|positive"):
+        ask(network, photo, 0, **wrong)
