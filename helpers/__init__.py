@@ -12,7 +12,7 @@ from .deconvnet import (
     strongest_unit,
 )
 from .errors import ModelError, ModelUnavailable, PhotoError
-from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
+from .gradcam import GradCAM, cam_from_gradient, grad_cam, grad_cam_each, resize_maps
 from .guided import (
     GuidedGradCAM,
     all_maps,
@@ -72,6 +72,7 @@ __all__ = [
     "fold_batch_norm",
     "grad_cam",
     "grad_cam_any",
+    "grad_cam_each",
     "guided_gradcam",
     "guided_gradcam_any",
     "guided_gradcam_each",

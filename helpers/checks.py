@@ -76,6 +76,27 @@ def check_classes(
     return chosen
 
 
+def check_classes_each(classes, scores: torch.Tensor) -> torch.Tensor:
+    """K class indices of every photo, int64 ``(N, K)``: as given, or the same K for all photos.
+
+    Raises
+    ------
+    IndexError, TypeError
+        As :func:`check_classes`.
+    ValueError
+        If there are neither K classes nor ``(N, K)`` of them, or none at all.
+    """
+    chosen = class_tensor(classes, scores)
+    if chosen.ndim == 1:
+        chosen = chosen.expand(len(scores), -1)
+    if chosen.ndim != 2 or len(chosen) != len(scores) or chosen.shape[1] == 0:
+        raise ValueError(
+            f"Expected K classes or (N, K) of them for {len(scores)} photos, "
+            f"got shape {tuple(chosen.shape)}."
+        )
+    return chosen
+
+
 def class_tensor(classes, scores: torch.Tensor) -> torch.Tensor:
     """Classes of these scores in the shape they come in, int64; errors as :func:`check_classes`."""
     numbers = _whole_numbers(classes, scores.shape[1])

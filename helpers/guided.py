@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .checks import check_classes, class_tensor
+from .checks import check_classes, check_classes_each
 from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace, one_hot, starts
 from .gradcam import cam_from_gradient, resize_maps
 from .methods import TABLE, Rule, gradient_rule, rule_of
@@ -77,14 +77,7 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     """
     net = both_ways(network)
     trace = net.up(x)
-    chosen = class_tensor(classes, trace.scores)
-    if chosen.ndim == 1:
-        chosen = chosen.expand(len(x), -1)
-    if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
-        raise ValueError(
-            f"Expected K classes or (N, K) of them for {len(x)} photos, "
-            f"got shape {tuple(chosen.shape)}."
-        )
+    chosen = check_classes_each(classes, trace.scores)
     return product(net, trace, chosen)
 
 
