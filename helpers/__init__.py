@@ -21,7 +21,7 @@ from .guided import (
     saliency,
     with_bfloat16_classifier,
 )
-from .images import SAMPLES, Preprocess, load_photo, sample
+from .images import SAMPLES, load_photo, sample
 from .metrics import (
     blurred,
     centre_gaussian,
@@ -35,6 +35,7 @@ from .metrics import (
 from .models import CATS, MODELS, Model, choose_device, load_model
 from .network import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
+from .preprocess import Preprocess
 from .sanity import cascade, independent, randomise, weighted_layers
 from .twins import load_twin, two_digits
 

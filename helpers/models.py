@@ -15,8 +15,9 @@ from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
 from .errors import ModelError, ModelUnavailable
-from .images import Preprocess, Source
+from .images import Source
 from .network import VGG16
+from .preprocess import Preprocess
 
 ASSETS = Path(__file__).with_name("assets")
 WEIGHTS = ASSETS / "embedded.safetensors"

@@ -37,6 +37,7 @@ TESTS = {
     "metrics": ("metrics",),
     "sanity": ("sanity",),
     "images": ("images",),
+    "preprocess": ("preprocess", "images"),
     "models": ("models",),
 }
 #: Large networks: they take most of the time, and notice nothing that small ones do not.
