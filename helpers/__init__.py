@@ -1,6 +1,15 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
-from .any_network import ReluRule, grad_cam_any, guided_gradcam_any, saliency_any
+from .any_network import (
+    ReluRule,
+    all_maps_any,
+    grad_cam_any,
+    grad_cam_any_each,
+    guided_gradcam_any,
+    guided_gradcam_any_each,
+    saliency_any,
+    saliency_any_each,
+)
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import (
     METHODS,
@@ -12,6 +21,7 @@ from .deconvnet import (
     strongest_unit,
 )
 from .errors import ModelError, ModelUnavailable, PhotoError
+from .feature_maps import Layer, layers
 from .gradcam import GradCAM, cam_from_gradient, grad_cam, grad_cam_each, resize_maps
 from .guided import (
     GuidedGradCAM,
@@ -37,6 +47,7 @@ from .network import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
 from .preprocess import Preprocess
 from .sanity import cascade, independent, randomise, weighted_layers
+from .targets import Scores, contrast
 from .twins import load_twin, two_digits
 
 __version__ = "0.2.0"
@@ -48,6 +59,7 @@ __all__ = [
     "Gradient",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "Layer",
     "METHODS",
     "MODELS",
     "Model",
@@ -57,9 +69,11 @@ __all__ = [
     "Preprocess",
     "ReluRule",
     "SAMPLES",
+    "Scores",
     "Trace",
     "VGG16",
     "all_maps",
+    "all_maps_any",
     "blurred",
     "cam_from_gradient",
     "cascade",
@@ -67,18 +81,22 @@ __all__ = [
     "check_classes",
     "check_photos",
     "choose_device",
+    "contrast",
     "edge_strength",
     "energy_in_box",
     "evaluating",
     "fold_batch_norm",
     "grad_cam",
     "grad_cam_any",
+    "grad_cam_any_each",
     "grad_cam_each",
     "guided_gradcam",
     "guided_gradcam_any",
+    "guided_gradcam_any_each",
     "guided_gradcam_each",
     "heat_map",
     "independent",
+    "layers",
     "load_model",
     "load_photo",
     "load_twin",
@@ -91,6 +109,7 @@ __all__ = [
     "resize_maps",
     "saliency",
     "saliency_any",
+    "saliency_any_each",
     "sample",
     "show_bars",
     "show_curves",
