@@ -32,6 +32,7 @@ from .guided import (
     with_bfloat16_classifier,
 )
 from .images import SAMPLES, load_photo, sample
+from .loading import load_any
 from .metrics import (
     blurred,
     centre_gaussian,
@@ -97,6 +98,7 @@ __all__ = [
     "heat_map",
     "independent",
     "layers",
+    "load_any",
     "load_model",
     "load_photo",
     "load_twin",

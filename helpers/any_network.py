@@ -128,6 +128,15 @@ class ReluRule(TorchFunctionMode):
     into TorchScript, compiled code or C++, nor a ReLU written as a formula: :meth:`check` finds
     those in the graph.
     Raises ``ModelError`` if there is no such method.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    >>> with ReluRule("deconvnet"):
+    ...     y = x.relu()
+    >>> torch.autograd.grad(y.sum(), x)  # the plain gradient is 0 at -1
+    (tensor([1., 1.]),)
     """
 
     def __init__(self, method: str) -> None:
@@ -328,6 +337,14 @@ def saliency_any_each(
 
     Returns ``(N, K, C, H, W)``. ``classes`` is a list of K for all photos, in which
     callables may stand too, or an integer array ``(N, K)``.
+
+    Examples
+    --------
+    >>> from helpers import load_model, saliency_any_each, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(saliency_any_each(model.network, x, [3, 5]).shape)
+    (1, 2, 3, 128, 128)
     """
     return _saliency(network, x, partial(asked_each, classes), method, strict)
 
@@ -428,6 +445,14 @@ def grad_cam_any_each(
 
     ``classes`` is a list of K for all photos, in which callables may stand too, or an integer array
     ``(N, K)``. Everything returned but the scores has K as its second dimension.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam_any_each, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(grad_cam_any_each(model.network, x, [3, 5, 7]).maps.shape)
+    (1, 3, 4, 4)
     """
     return _grad_cam(network, x, layer, partial(asked_each, classes), grid)
 
@@ -509,6 +534,14 @@ def guided_gradcam_any(
 
     Parameters, result and errors: :func:`grad_cam_any`, :func:`saliency_any` and
     :class:`helpers.GuidedGradCAM`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam_any, load_model, sample
+    >>> model = load_model()
+    >>> result = guided_gradcam_any(model.network, model.prepare(sample("chelsea")))
+    >>> tuple(result.maps.shape)
+    (1, 3, 128, 128)
     """
     return first_of_each(_guided_gradcam(network, x, layer, partial(asked, classes), strict, grid))
 
@@ -524,6 +557,14 @@ def guided_gradcam_any_each(
     """:func:`guided_gradcam_any` of K classes of every photo; they share two passes up.
 
     ``classes`` and the result's shapes: as for :func:`grad_cam_any_each`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam_any_each, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(guided_gradcam_any_each(model.network, x, [3, 5]).cam.shape)
+    (1, 2, 128, 128)
     """
     return _guided_gradcam(network, x, layer, partial(asked_each, classes), strict, grid)
 

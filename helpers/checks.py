@@ -28,6 +28,15 @@ def check_photos(
         If it is no floating-point tensor.
     ValueError
         If its shape is another, or it holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_photos(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 32, 32])
+    >>> check_photos(torch.zeros(3, 32, 32))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: Expected photos of shape (N, 3, H, W), got (3, 32, 32)...
     """
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
@@ -70,6 +79,13 @@ def check_classes(
         If there is neither one class nor one a photo.
     TypeError
         If a class is not a whole number; ``True`` and ``1.0`` are none, either.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scores = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    >>> check_classes(None, scores), check_classes(2, scores)
+    (tensor([1, 0]), tensor([2, 2]))
     """
     if classes is None:
         return scores.argmax(dim=1)
@@ -240,6 +256,16 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     ------
     ModelError
         If the network has no eval mode, as what ``torch.export`` has made.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = torch.nn.Dropout().train()
+    >>> with evaluating(network):
+    ...     print(network.training)
+    False
+    >>> network.training
+    True
     """
     modules = list(network.modules())
     with _lock:

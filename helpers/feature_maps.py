@@ -31,12 +31,19 @@ Lay = Callable[[torch.Tensor], torch.Tensor]
 class Layer(NamedTuple):
     """A layer at which Grad-CAM can look; see :func:`layers`.
 
-    name : as in ``network.get_submodule``.
-    kind : the module's class.
-    output : the shape of its output for one photo.
-    maps : channels, height and width of the maps; None for tokens whose grid has to be said.
-    whole : whether everything goes through it that the scores know of the photo, as it does not
-        inside of a block with a skip connection.
+    Attributes
+    ----------
+    name : str
+        As in ``network.get_submodule``.
+    kind : str
+        The module's class.
+    output : tuple of int
+        The shape of its output for one photo.
+    maps : (int, int, int) or None
+        Channels, height and width of the maps; None for tokens whose grid has to be said.
+    whole : bool
+        Whether everything goes through it that the scores know of the photo, as it does not inside
+        of a block with a skip connection.
     """
 
     name: str

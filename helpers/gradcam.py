@@ -26,10 +26,16 @@ MOST_NUMBERS = 2**22
 class GradCAM(NamedTuple):
     """What :func:`grad_cam` returns; N photos, C channels of h x w places.
 
-    maps : ``(N, h, w)``, >= 0, in units of the class score, not scaled.
-    weights : ``(N, C)``, the alpha of equation 1, of either sign.
-    classes : ``(N,)`` int64, the classes explained.
-    scores : ``(N, classes)``, all class scores (logits).
+    Attributes
+    ----------
+    maps : torch.Tensor
+        ``(N, h, w)``, >= 0, in units of the class score, not scaled.
+    weights : torch.Tensor
+        ``(N, C)``, the alpha of equation 1, of either sign.
+    classes : torch.Tensor
+        ``(N,)`` int64, the classes explained.
+    scores : torch.Tensor
+        ``(N, classes)``, all class scores (logits).
     """
 
     maps: torch.Tensor
@@ -67,6 +73,14 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
         if scores or gradients are NaN or infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam, load_model, sample
+    >>> model = load_model()
+    >>> look = grad_cam(model.network, model.prepare(sample("chelsea")))
+    >>> tuple(look.maps.shape), model.class_names[look.classes[0]] in model.class_names
+    ((1, 4, 4), True)
     """
     each = _each(network, x, lambda scores: check_classes(classes, scores)[:, None], layer)
     return GradCAM(*(part[:, 0] for part in each[:3]), each.scores)
@@ -78,6 +92,14 @@ def grad_cam_each(network: nn.Module, x: torch.Tensor, classes, layer: int = -1)
     ``classes`` is a list of K for all photos or an integer array ``(N, K)``. Everything returned
     but the scores has K as its second dimension: maps ``(N, K, h, w)``, weights ``(N, K, C)``,
     classes ``(N, K)``. Otherwise as :func:`grad_cam`.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam_each, load_model, sample
+    >>> model = load_model()
+    >>> look = grad_cam_each(model.network, model.prepare(sample("chelsea")), range(108))
+    >>> tuple(look.maps.shape)
+    (1, 108, 4, 4)
     """
     return _each(network, x, lambda scores: check_classes_each(classes, scores), layer)
 
@@ -136,11 +158,27 @@ def _gradients(
 def cam_from_gradient(
     feature_maps: torch.Tensor, gradient: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``."""
+    """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]]]])
+    >>> gradient = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])  # means 2 and -1
+    >>> cam_from_gradient(maps, gradient)
+    (tensor([[[0., 3.]]]), tensor([[ 2., -1.]]))
+    """
     weights = gradient.mean(dim=(2, 3))
     return torch.einsum("nc,nchw->nhw", weights, feature_maps).clamp(min=0), weights
 
 
 def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: ``cv2.resize`` for a batch on any device."""
+    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: ``cv2.resize`` for a batch on any device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> resize_maps(torch.tensor([[[0.0, 4.0]]]), (1, 4))
+    tensor([[[0., 1., 3., 4.]]])
+    """
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

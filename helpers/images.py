@@ -43,6 +43,11 @@ def sample(name: str = "chelsea") -> Image.Image:
     ------
     PhotoError
         If there is no sample of that name.
+
+    Examples
+    --------
+    >>> sample("coffee").size
+    (600, 400)
     """
     if name not in SAMPLES:
         raise PhotoError(f"There is no sample {name!r}; choose one of {', '.join(SAMPLES)}.")
@@ -67,6 +72,12 @@ def load_photo(source: Source) -> Image.Image:
         If it is no picture, is damaged, or has too many or too few pixels; the size is read
         from the header, before any pixel is decoded. Also if its numbers lie outside what their
         type means (floats outside [0, 1]), or are all so small that it would be black.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_photo(np.zeros((20, 30), np.uint8)).mode
+    'RGB'
     """
     if not isinstance(source, _SOURCES) and not hasattr(source, "read"):
         raise PhotoError(

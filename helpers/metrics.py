@@ -37,6 +37,12 @@ def pointing_game(values: Map, box: Box) -> float:
     coloured map the largest absolute value of the channels counts. A constant map, the all-zero map
     too, so scores the box's share of the area: what chance would. (Zhang et al. 2016, without
     their tolerance of 15 pixels.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> pointing_game(torch.tensor([[0.0, 1.0], [0.0, 0.5]]), (1, 0, 2, 1))
+    1.0
     """
     found, inside = _inside(values, box)
     return float(inside[found == found.max()].mean())
@@ -46,6 +52,12 @@ def energy_in_box(values: Map, box: Box) -> float:
     """The share of the map's absolute values in the box, from 0 to 1; NaN for an all-zero map.
 
     ``box`` and channels as in `pointing_game`. (Wang et al. 2020, the energy-based pointing game.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> energy_in_box(torch.tensor([[0.0, 1.0], [0.0, 3.0]]), (1, 0, 2, 1))
+    0.25
     """
     found, inside = _inside(values, box)
     return float(found[inside].sum() / found.sum()) if found.any() else float("nan")
@@ -63,13 +75,28 @@ def ssim(first: Map, second: Map) -> float:
 
     Each map is divided by its largest value. Channels as in `pointing_game`; windows of 7 x 7
     pixels, so the maps need 7 pixels a side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.arange(64.0).view(8, 8)
+    >>> round(ssim(values, 2 * values), 6)
+    1.0
     """
     a, b = _pair(first, second)
     return float(structural_similarity(strength(a), strength(b), data_range=1.0))
 
 
 def rank_correlation(first: Map, second: Map) -> float:
-    """Spearman's rank correlation of two maps' absolute values, -1 to 1; NaN if one is constant."""
+    """Spearman's rank correlation of two maps' absolute values, -1 to 1; NaN if one is constant.
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.arange(9.0).view(3, 3)
+    >>> round(rank_correlation(values, values**2), 6)
+    1.0
+    """
     from scipy.stats import spearmanr  # takes half a second; only who ranks shall wait
 
     a, b = (found.ravel() for found in _pair(first, second))
@@ -83,6 +110,11 @@ def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tens
 
     Its standard deviation is ``spread`` times each side. Photographers centre their subject, so
     this map does well without a network; a method has to beat it.
+
+    Examples
+    --------
+    >>> centre_gaussian(3, 3).argmax().item()
+    4
     """
     if height < 1 or width < 1 or spread <= 0:
         raise ValueError(f"Sides and spread must be positive, got {height} x {width} and {spread}.")
@@ -95,6 +127,12 @@ def edge_strength(photo: np.ndarray) -> torch.Tensor:
     """The other baseline without a network: Sobel's edges, ``(H, W)``, >= 0.
 
     ``photo`` is ``(H, W, 3)`` in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edge_strength(np.zeros((4, 5, 3))).shape
+    torch.Size([4, 5])
     """
     if np.ndim(photo) != 3 or np.shape(photo)[2] != 3:
         raise ValueError(
@@ -105,7 +143,14 @@ def edge_strength(photo: np.ndarray) -> torch.Tensor:
 
 
 def blurred(x: torch.Tensor, spread: float = 1 / 16) -> torch.Tensor:
-    """Photos ``(N, 3, H, W)`` in a Gaussian blur of ``spread`` times the shorter side."""
+    """Photos ``(N, 3, H, W)`` in a Gaussian blur of ``spread`` times the shorter side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> blurred(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 32, 32])
+    """
     sigma = spread * min(x.shape[-2:])
     return v2.gaussian_blur(x, kernel_size=2 * round(2 * sigma) + 1, sigma=sigma)
 
@@ -149,6 +194,15 @@ def replacement_curve(
     ------
     ValueError
         If photos and map differ in size, there is more than one photo, or no step.
+
+    Examples
+    --------
+    >>> from helpers import all_maps, blurred, load_model, replacement_curve, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("coffee"))
+    >>> cam, c = all_maps(model.network, x)["Grad-CAM"][0], model.network(x).argmax().item()
+    >>> replacement_curve(model.network, x, blurred(x), cam, c, steps=4).shape
+    torch.Size([5])
     """
     check_photos(start), check_photos(end)
     found = amounts(values)

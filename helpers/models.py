@@ -192,6 +192,11 @@ def choose_device(name: str | None = None) -> torch.device:
     ------
     ModelError
         If the device asked for is none, or not one of this machine.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     choices = [kind for kind, there in available.items() if there] + ["cpu"]
@@ -228,6 +233,14 @@ def load_model(name: str = "embedded", device: str | None = None, assets: Path =
         If the name is another, or the device is none of this machine.
     ModelUnavailable
         If VGG-16 cannot be fetched, or any weights are missing or damaged.
+
+    Examples
+    --------
+    >>> from helpers import load_model, sample
+    >>> model = load_model("embedded")
+    >>> x = model.prepare(sample("coffee"))
+    >>> tuple(x.shape), model.top(x, k=1)[0][0][0] in model.class_names
+    ((1, 3, 128, 128), True)
     """
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
