@@ -1,7 +1,15 @@
 """Where did you look, and at what? Small, tested tools to ask a VGG-style network."""
 
-from .any_network import ReluRule, grad_cam_any, guided_gradcam_any, saliency_any
-from .averaged import integrated_gradients, smooth_grad
+from .any_network import (
+    ReluRule,
+    all_maps_any,
+    grad_cam_any,
+    grad_cam_any_each,
+    guided_gradcam_any,
+    guided_gradcam_any_each,
+    saliency_any,
+    saliency_any_each,
+)
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import (
     METHODS,
@@ -13,7 +21,8 @@ from .deconvnet import (
     strongest_unit,
 )
 from .errors import ModelError, ModelUnavailable, PhotoError
-from .gradcam import GradCAM, cam_from_gradient, grad_cam, resize_maps
+from .feature_maps import Layer, layers
+from .gradcam import GradCAM, cam_from_gradient, grad_cam, grad_cam_each, resize_maps
 from .guided import (
     GuidedGradCAM,
     all_maps,
@@ -22,7 +31,9 @@ from .guided import (
     saliency,
     with_bfloat16_classifier,
 )
-from .images import SAMPLES, Preprocess, load_photo, sample
+from .images import SAMPLES, load_photo, sample
+from .loading import load_any
+from .mean_gradients import integrated_gradients, smooth_grad
 from .metrics import (
     blurred,
     centre_gaussian,
@@ -39,7 +50,9 @@ from .metrics import (
 from .models import CATS, MODELS, Model, choose_device, load_model
 from .network import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
+from .preprocess import Preprocess
 from .sanity import cascade, independent, randomise, weighted_layers
+from .targets import Scores, contrast
 from .twins import load_twin, two_digits
 
 __version__ = "0.2.0"
@@ -51,6 +64,7 @@ __all__ = [
     "Gradient",
     "GuidedBackprop",
     "GuidedGradCAM",
+    "Layer",
     "METHODS",
     "MODELS",
     "Model",
@@ -60,9 +74,11 @@ __all__ = [
     "Preprocess",
     "ReluRule",
     "SAMPLES",
+    "Scores",
     "Trace",
     "VGG16",
     "all_maps",
+    "all_maps_any",
     "blurred",
     "cam_from_gradient",
     "cascade",
@@ -70,20 +86,26 @@ __all__ = [
     "check_classes",
     "check_photos",
     "choose_device",
+    "contrast",
     "edge_strength",
     "energy_in_box",
     "evaluating",
     "fold_batch_norm",
     "grad_cam",
     "grad_cam_any",
+    "grad_cam_any_each",
+    "grad_cam_each",
     "guided_gradcam",
     "guided_gradcam_any",
+    "guided_gradcam_any_each",
     "guided_gradcam_each",
     "heat_map",
     "hog_correlation",
     "imputed",
     "independent",
     "integrated_gradients",
+    "layers",
+    "load_any",
     "load_model",
     "load_photo",
     "load_twin",
@@ -97,6 +119,7 @@ __all__ = [
     "road_curve",
     "saliency",
     "saliency_any",
+    "saliency_any_each",
     "sample",
     "show_bars",
     "show_curves",

@@ -15,22 +15,25 @@ mode is in eval mode for as long as any call is under way; see :func:`helpers.ch
 from __future__ import annotations
 
 import math
-import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from .checks import check_classes, check_network, check_photos, evaluating
+from .checks import check_any_photos, check_scores, evaluating, seen_by_python
 from .errors import ModelError
+from .feature_maps import Place, check_output, find_layers, layout, watching
 from .gradcam import GradCAM, cam_from_gradient, resize_maps
 from .guided import GuidedGradCAM
-from .methods import rule_of
-from .signal_path import SignalPath, node_name
+from .methods import RULES, rows_of, rule_of
+from .signal_path import SignalPath, node_name, path_down
+from .targets import asked, asked_each
 
 
 class RuledReLU(torch.autograd.Function):
@@ -125,6 +128,15 @@ class ReluRule(TorchFunctionMode):
     into TorchScript, compiled code or C++, nor a ReLU written as a formula: :meth:`check` finds
     those in the graph.
     Raises ``ModelError`` if there is no such method.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    >>> with ReluRule("deconvnet"):
+    ...     y = x.relu()
+    >>> torch.autograd.grad(y.sum(), x)  # the plain gradient is 0 at -1
+    (tensor([1., 1.]),)
     """
 
     def __init__(self, method: str) -> None:
@@ -254,53 +266,11 @@ def _has_no_way_back(name: str, result) -> bool:
     return not result.requires_grad and not (name.endswith("_like") or name.startswith("new_"))
 
 
-def path_down(scores, leaf, name: str, known=None) -> SignalPath:
-    """The :class:`SignalPath` from ``scores`` to ``leaf``.
-
-    A ``ModelError`` if there is none, or none that autograd can walk.
-    """
-    path = SignalPath(scores, leaf, known)
-    if not path.nodes:
-        raise ModelError(
-            f"The scores of {name} do not depend on the photo, as far as autograd sees: a part of "
-            "it runs under torch.no_grad() or on detached tensors. Explain it without; frozen "
-            "parameters (requires_grad=False) do no harm."
-        )
-    if any(node_name(node) == "CheckpointFunction" for node in path.nodes):
-        raise ModelError(
-            f"{name} checkpoints parts with use_reentrant=True, which computes gradients for whole "
-            "passes only. Switch checkpointing off to explain it, or use use_reentrant=False for "
-            "the gradient and Grad-CAM."
-        )
-    return path
-
-
 def listed(counts: Counter[str]) -> str:
     """ "SiLU (49 times), abs (once)" """
     return ", ".join(
         f"{name} ({'once' if count == 1 else f'{count} times'})" for name, count in counts.items()
     )
-
-
-def seen_by_python(network: nn.Module) -> nn.Module:
-    """The network, if all of its calls are Python's; a compiled one's original.
-
-    Raises ``ModelError`` for what is no network, for TorchScript, and for compiled parts.
-    """
-    network = check_network(network)
-    network = getattr(network, "_orig_mod", network)  # what torch.compile(network) wraps
-    for name, module in network.named_modules():
-        kind = "TorchScript" if isinstance(module, torch.jit.ScriptModule) else "compiled"
-        if (
-            kind == "TorchScript"
-            or hasattr(module, "_orig_mod")
-            or getattr(module, "_compiled_call_impl", None)
-        ):
-            raise ModelError(
-                f"{name or type(network).__name__} is {kind}, so its ReLUs cannot be seen. Use the "
-                "network as it was before."
-            )
-    return network
 
 
 def saliency_any(
@@ -314,11 +284,13 @@ def saliency_any(
     Parameters
     ----------
     network : nn.Module
-        From photos ``(N, 3, H, W)`` to class scores ``(N, classes)``. It is left as it was.
+        From photos ``(N, C, H, W)`` to class scores ``(N, classes)``; :class:`helpers.Scores` makes
+        such a network of one that answers otherwise. It is left as it was.
     x : torch.Tensor
-        Normalised photos ``(N, 3, H, W)``, float.
-    classes : int, sequence or tensor, optional
-        A class for all photos, one each, or ``None`` for each photo's top class.
+        Normalised photos ``(N, C, H, W)``, float: as many channels and pixels as the network takes.
+    classes : int, sequence, tensor or callable, optional
+        A class for all photos, one each, or ``None`` for each photo's top class; or a callable that
+        makes one number a photo, ``(N,)``, of the scores, such as :func:`helpers.contrast`.
     method : str
         "gradient", "deconvnet" or "guided".
     strict : bool
@@ -332,7 +304,7 @@ def saliency_any(
     Returns
     -------
     torch.Tensor
-        ``(N, 3, H, W)``, signed and unscaled.
+        ``(N, C, H, W)``, signed and unscaled.
 
     Raises
     ------
@@ -347,9 +319,40 @@ def saliency_any(
     -----
     Not seen is what a scripted function decides by comparisons in its first two calls, which
     TorchScript runs step by step.
+
+    Examples
+    --------
+    >>> from helpers import load_model, saliency_any, sample
+    >>> model = load_model()
+    >>> tuple(saliency_any(model.network, model.prepare(sample("chelsea"))).shape)
+    (1, 3, 128, 128)
     """
+    return _saliency(network, x, partial(asked, classes), method, strict)[:, 0]
+
+
+def saliency_any_each(
+    network: nn.Module, x: torch.Tensor, classes, method: str = "guided", strict: bool = True
+) -> torch.Tensor:
+    """:func:`saliency_any` of K classes of every photo, which share one pass up.
+
+    Returns ``(N, K, C, H, W)``. ``classes`` is a list of K for all photos, in which
+    callables may stand too, or an integer array ``(N, K)``.
+
+    Examples
+    --------
+    >>> from helpers import load_model, saliency_any_each, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(saliency_any_each(model.network, x, [3, 5]).shape)
+    (1, 2, 3, 128, 128)
+    """
+    return _saliency(network, x, partial(asked_each, classes), method, strict)
+
+
+def _saliency(network, x, ask: Callable, method: str, strict: bool) -> torch.Tensor:
+    """Maps ``(N, K, C, H, W)`` of the K numbers a photo that ``ask`` makes out of the scores."""
     rule = ReluRule(method)
-    x, network = check_photos(x), seen_by_python(network)
+    x, network = check_any_photos(x), seen_by_python(network)
     name = type(network).__name__
     # a caller's inference mode would forbid the gradient
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
@@ -363,151 +366,276 @@ def saliency_any(
             path_down(scores, leaf, name)
         else:
             rule.check(scores, leaf, name, strict)
-        chosen = check_classes(classes, scores)
-        score = scores.gather(1, chosen[:, None]).sum()
+        values, _ = ask(scores)
         try:
-            (gradient,) = torch.autograd.grad(score, leaf)
+            gradients = [gradient for (gradient,) in walks_down(values, [leaf])]
         except CheckpointError as error:  # what is computed again meets the plain ReLU
             raise ModelError(
                 f"{name} computes parts again on the way down (checkpointing), out of the rule's "
                 "reach. Switch that off; torchvision's DenseNet does it with "
                 "memory_efficient=True."
             ) from error
-    return gradient
+    return torch.stack(gradients, dim=1)
 
 
-def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The answer, if it is one row of finite class scores a photo; else a ``ModelError``."""
-    name = type(network).__name__
-    if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or len(scores) != len(x):
-        is_tensor = isinstance(scores, torch.Tensor)
-        what = f"a tensor {tuple(scores.shape)}" if is_tensor else f"a {type(scores).__name__}"
-        raise ModelError(
-            f"{name} answers with {what}, not with class scores (N, classes). Wrap it in a module "
-            "that picks them."
-        )
-    if not torch.isfinite(scores).all():
-        raise ModelError(
-            f"{name} answers with NaN or infinite scores; look at its weights, and at the photos' "
-            "values."
-        )
-    return scores
+def walks_down(values: torch.Tensor, at: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """For each of K columns of ``(N, K)`` numbers its gradient for all tensors of ``at``."""
+    for k, column in enumerate(values.unbind(1)):
+        # photos do not mix, so the sum's gradient is each photo's own
+        yield torch.autograd.grad(column.sum(), at, retain_graph=k + 1 < values.shape[1])
 
 
-def grad_cam_any(network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=None) -> GradCAM:
+def grad_cam_any(
+    network: nn.Module,
+    x: torch.Tensor,
+    layer: Place | Sequence[Place] | None = None,
+    classes=None,
+    grid: tuple[int, int] | None = None,
+) -> GradCAM:
     """Grad-CAM at any module's output, for any network.
 
-    ``layer`` is one of the network's own modules, called once a pass, with feature maps
-    ``(N, C, h, w)`` as its output: ``network.layer4`` in a ResNet, ``network.features`` in a
-    DenseNet. Returns and raises as :func:`helpers.grad_cam` and :func:`saliency_any` do; a
-    ``layer`` that is none of this, or not between photo and scores, is a ``ModelError``, and so are
-    maps whose channels stand last, as far as their shape shows it.
+    Parameters
+    ----------
+    network, x, classes
+        As for :func:`saliency_any`.
+    layer : str, nn.Module or a list of them, optional
+        One of the network's own modules, by itself or by its name ("layer4" in a ResNet), called
+        once a pass, whose output is maps ``(N, C, h, w)``, maps with the channels last
+        ``(N, h, w, C)``, or tokens ``(N, T, C)``; :func:`helpers.layers` lists them. None: the last
+        maps through which everything goes that the scores know of the photo, found by a probe.
+        Of several layers each map is divided by its largest value, and they are averaged at the
+        finest one's places: ``maps`` are then in [0, 1], and ``weights`` a tuple.
+    grid : (int, int), optional
+        How many tokens lie below and beside each other, h and w, if it is not the photo's
+        proportion; tokens before these (of a class, registers) are left out.
+
+    Returns
+    -------
+    GradCAM
+        As from :func:`helpers.grad_cam`; ``classes`` is None where a callable was asked about.
+
+    Raises
+    ------
+    ModelError
+        As :func:`saliency_any`, and if a layer is none of this, or not between photo and scores.
+
+    Examples
+    --------
+    >>> from helpers import contrast, grad_cam_any, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(grad_cam_any(model.network, x).maps.shape)  # at model.network.features
+    (1, 4, 4)
+    >>> rather = contrast(model.class_index("tabby"), model.class_index("Egyptian cat"))
+    >>> tuple(grad_cam_any(model.network, x, "features.28", rather).maps.shape)
+    (1, 8, 8)
     """
-    x, network = check_photos(x), seen_by_python(network)
-    check_layer(layer, network)
-    outputs, thread = [], threading.get_ident()
+    each = _grad_cam(network, x, layer, partial(asked, classes), grid)
+    return first_of_each(each)
 
-    def note(module, inputs, output):
-        if threading.get_ident() != thread:  # somebody else's pass through the same network
-            return None
-        outputs.append(output)
-        # the network goes on with a copy, so that an in-place ReLU behind the layer leaves ours
-        # alone
-        return output.clone() if isinstance(output, torch.Tensor) else output
 
-    handle = layer.register_forward_hook(note)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
-            # the photo wants a gradient so that frozen networks make a graph too
-            leaf = x.detach().clone().requires_grad_()
-            scores = check_scores(network(leaf.clone()), network, x)
-            maps = check_maps(outputs, layer, x)
-            if maps.grad_fn not in path_down(scores, leaf, type(network).__name__):
+def grad_cam_any_each(
+    network: nn.Module,
+    x: torch.Tensor,
+    classes,
+    layer: Place | Sequence[Place] | None = None,
+    grid: tuple[int, int] | None = None,
+) -> GradCAM:
+    """:func:`grad_cam_any` of K classes of every photo; they share one pass up.
+
+    ``classes`` is a list of K for all photos, in which callables may stand too, or an integer array
+    ``(N, K)``. Everything returned but the scores has K as its second dimension.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam_any_each, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(grad_cam_any_each(model.network, x, [3, 5, 7]).maps.shape)
+    (1, 3, 4, 4)
+    """
+    return _grad_cam(network, x, layer, partial(asked_each, classes), grid)
+
+
+def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
+    """Grad-CAM of the K numbers a photo, ``(N, K)``, that ``ask`` makes out of the scores."""
+    x, network = check_any_photos(x), seen_by_python(network)
+    places = find_layers(layer, network, x, grid)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluating(network),
+        watching(places) as outputs,
+    ):
+        # the photo wants a gradient so that frozen networks make a graph too
+        leaf = x.detach().clone().requires_grad_()
+        scores = check_scores(network(leaf.clone()), network, x)
+        above = [check_output(outputs[place], place, x) for place in places]
+        path = path_down(scores, leaf, type(network).__name__)
+        for place, output in zip(places, above, strict=True):
+            if output.grad_fn not in path:
                 raise ModelError(
-                    f"This {type(layer).__name__} is not on the way from the photo to the scores, "
-                    "so they have no gradient there. Choose a layer that is: network.layer4 in a "
-                    "ResNet, network.features in a DenseNet."
+                    f"This {type(place).__name__} is not on the way from the photo to the scores, "
+                    "so they have no gradient there. Choose a layer that is: "
+                    "helpers.layers(network, x) lists them."
                 )
-            check_order(maps, leaf, layer)
-            chosen = check_classes(classes, scores)
-            (gradient,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), maps)
-    finally:
-        handle.remove()
-    maps, weights = cam_from_gradient(maps.detach(), gradient)
-    return GradCAM(maps, weights, chosen, scores.detach())
+        lay = [
+            layout(output, leaf, place, grid) for place, output in zip(places, above, strict=True)
+        ]
+        maps = [one(output.detach()) for one, output in zip(lay, above, strict=True)]
+        values, chosen = ask(scores)
+        cams = [
+            [cam_from_gradient(m, one(g)) for m, one, g in zip(maps, lay, gradients, strict=True)]
+            for gradients in walks_down(values, above)
+        ]
+    each = [
+        tuple(torch.stack(parts, dim=1) for parts in zip(*column, strict=True))
+        for column in zip(*cams, strict=True)
+    ]
+    if len(each) == 1:
+        ((found, weights),) = each
+    else:
+        found, weights = averaged([m for m, _ in each]), tuple(w for _, w in each)
+    return GradCAM(found, weights, chosen, scores.detach())
 
 
-def check_layer(layer, network: nn.Module) -> None:
-    """A ``ModelError`` unless ``layer`` is a module of ``network``."""
-    name = type(network).__name__
-    if not isinstance(layer, nn.Module):
-        hint = f"network.get_submodule({layer!r})" if isinstance(layer, str) else "network.layer4"
-        raise ModelError(
-            f"layer is one of the network's modules, such as {hint}, not a {type(layer).__name__}."
-        )
-    if not any(module is layer for module in network.modules()):
-        raise ModelError(f"The layer is not a module of this {name}.")
+def averaged(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Maps ``(N, K, h, w)`` >= 0 of several layers as one in [0, 1], at the finest one's places."""
+    size = max((m.shape[2:] for m in maps), key=math.prod)
+    shares = [m / m.amax((2, 3), keepdim=True).clamp(min=torch.finfo(m.dtype).tiny) for m in maps]
+    return (
+        torch.stack([resize_maps(m.flatten(0, 1), size) for m in shares])
+        .mean(0)
+        .view(*maps[0].shape[:2], *size)
+    )
 
 
-def check_maps(outputs: list, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What the layer gave, if it is one tensor of maps ``(N, C, h, w)``; else a ``ModelError``."""
-    kind = type(layer).__name__
-    shapes = [tuple(o.shape) if isinstance(o, torch.Tensor) else type(o).__name__ for o in outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != len(x):
-        raise ModelError(
-            f"Grad-CAM needs a layer with one output (N, C, h, w) a pass; this {kind} gave "
-            f"{shapes}. Tokens (N, T, C) can be laid out as maps in a module of your own, between "
-            "the layers."
-        )
-    return outputs[0]
+def first_of_each(each: NamedTuple) -> NamedTuple:
+    """A result for K = 1 without that dimension, which the scores, its last part, do not have."""
 
+    def first(part):
+        if isinstance(part, tuple):  # weights of several layers
+            return tuple(map(first, part))
+        return None if part is None else part[:, 0]
 
-def check_order(maps: torch.Tensor, photos: torch.Tensor, layer: nn.Module) -> None:
-    """A ``ModelError`` if the maps, made from ``photos``, have their channels last.
-
-    Their proportion tells, compared with the photos'. Where both readings fit, as in 64 channels
-    of 64 x 64 places, it is asked which axis goes from left to right in the photos.
-    """
-    _, c, h, w = maps.shape
-    if w == 1:
-        return
-    first, last = misfit(h, w, photos), misfit(c, h, photos)
-    if last < first or last == first == 0 and shift(maps, photos, 2) > shift(maps, photos, 3):
-        raise ModelError(
-            f"This {type(layer).__name__} gives {tuple(maps.shape)}, whose channels seem to stand "
-            "last. Choose a layer behind which they stand first (network.permute in torchvision's "
-            "Swin), or put one there: a module whose forward is x.permute(0, 3, 1, 2)."
-        )
-
-
-def shift(maps: torch.Tensor, photos: torch.Tensor, axis: int) -> float:
-    """How far to the right of its first entry the last one of ``axis`` looks in the photos."""
-    centres = []
-    for entry in (maps.select(axis, 0), maps.select(axis, -1)):
-        (reach,) = torch.autograd.grad(entry.sum(), photos, retain_graph=True)
-        weights = reach.abs().sum(dim=(0, 1, 2))
-        places = torch.arange(len(weights), device=weights.device)
-        centres.append(float((weights * places).sum() / weights.sum()))
-    return centres[1] - centres[0]
-
-
-def misfit(h: int, w: int, x: torch.Tensor) -> float:
-    """By what logarithm ``h : w`` is off the photos' proportion; 0 if rounding can explain it."""
-    height, width = x.shape[-2:]
-    if (h - 1) * width <= (w + 1) * height and (h + 1) * width >= (w - 1) * height:
-        return 0.0
-    return abs(math.log(h * width / (w * height)))
+    *parts, scores = each
+    return type(each)(*map(first, parts), scores)
 
 
 def guided_gradcam_any(
-    network: nn.Module, x: torch.Tensor, layer: nn.Module, classes=None, strict: bool = True
+    network: nn.Module,
+    x: torch.Tensor,
+    layer: Place | Sequence[Place] | None = None,
+    classes=None,
+    strict: bool = True,
+    grid: tuple[int, int] | None = None,
 ) -> GuidedGradCAM:
     """Guided Grad-CAM for any network with ReLUs: two passes up and down, one for each factor.
 
     Parameters, result and errors: :func:`grad_cam_any`, :func:`saliency_any` and
     :class:`helpers.GuidedGradCAM`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam_any, load_model, sample
+    >>> model = load_model()
+    >>> result = guided_gradcam_any(model.network, model.prepare(sample("chelsea")))
+    >>> tuple(result.maps.shape)
+    (1, 3, 128, 128)
     """
-    look = grad_cam_any(network, x, layer, classes)
-    cam = resize_maps(look.maps, x.shape[-2:])
-    guided = saliency_any(network, x, look.classes, "guided", strict)
-    return GuidedGradCAM(cam[:, None] * guided, cam, guided, look.classes, look.scores)
+    return first_of_each(_guided_gradcam(network, x, layer, partial(asked, classes), strict, grid))
+
+
+def guided_gradcam_any_each(
+    network: nn.Module,
+    x: torch.Tensor,
+    classes,
+    layer: Place | Sequence[Place] | None = None,
+    strict: bool = True,
+    grid: tuple[int, int] | None = None,
+) -> GuidedGradCAM:
+    """:func:`guided_gradcam_any` of K classes of every photo; they share two passes up.
+
+    ``classes`` and the result's shapes: as for :func:`grad_cam_any_each`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam_any_each, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> tuple(guided_gradcam_any_each(model.network, x, [3, 5]).cam.shape)
+    (1, 2, 128, 128)
+    """
+    return _guided_gradcam(network, x, layer, partial(asked_each, classes), strict, grid)
+
+
+def _guided_gradcam(network, x, layer, ask: Callable, strict: bool, grid) -> GuidedGradCAM:
+    look = _grad_cam(network, x, layer, ask, grid)
+    cam = resize_maps(look.maps.flatten(0, 1), x.shape[-2:]).view(
+        *look.maps.shape[:2], *x.shape[-2:]
+    )
+    guided = _saliency(network, x, ask, "guided", strict)
+    return GuidedGradCAM(cam[:, :, None] * guided, cam, guided, look.classes, look.scores)
+
+
+def all_maps_any(
+    network: nn.Module,
+    x: torch.Tensor,
+    classes=None,
+    methods: Sequence[str] | None = None,
+    layer: Place | Sequence[Place] | None = None,
+    strict: bool = True,
+    grid: tuple[int, int] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Every method's map, or that of some, by the method's title, for any network.
+
+    The same as :func:`helpers.all_maps`, which takes one pass and VGG's layout; here each rule
+    takes a pass.
+
+    Parameters
+    ----------
+    network, x, classes, layer, strict, grid
+        As for :func:`grad_cam_any` and :func:`saliency_any`.
+    methods : sequence of str, optional
+        Keys in :data:`helpers.methods.TABLE`: "gradient", "deconvnet", "guided", "grad_cam",
+        "guided_grad_cam". Unless given, all that the network can be asked by: those with a rule for
+        ReLUs are left out where it has none, or other activations, too.
+
+    Returns
+    -------
+    dict
+        Regions ``(N, H, W)``, >= 0; the others ``(N, C, H, W)``, signed. Nothing is scaled.
+
+    Raises
+    ------
+    ModelError
+        As the functions for one method; and if there is no such method.
+
+    Examples
+    --------
+    >>> from helpers import all_maps_any, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> maps = all_maps_any(model.network, x, methods=["guided", "grad_cam"])
+    >>> {title: tuple(found.shape) for title, found in maps.items()}
+    {'guided backpropagation': (1, 3, 128, 128), 'Grad-CAM': (1, 128, 128)}
+    """
+    rows, keys = rows_of(methods), {rule: key for key, rule in RULES.items()}
+    cam, walks, found = None, {}, {}
+    if any(row.kind != "pixels" for row in rows):
+        look = grad_cam_any(network, x, layer, classes, grid)
+        cam = resize_maps(look.maps, x.shape[-2:])
+        # one for all methods, also where rounding decides between two
+        classes = look.classes if classes is None else classes
+    for row in rows:
+        try:
+            if row.rule and row.rule not in walks:
+                walks[row.rule] = saliency_any(network, x, classes, keys[row.rule], strict)
+        except ModelError:
+            if methods is None and row.key != "gradient":
+                continue
+            raise
+        walk = walks.get(row.rule)
+        product = row.kind == "product"
+        found[row.title] = cam if walk is None else cam[:, None] * walk if product else walk
+    return found

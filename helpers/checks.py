@@ -15,8 +15,12 @@ from .errors import ModelError
 SMALLEST_SIDE = 32
 
 
-def check_photos(x: torch.Tensor) -> torch.Tensor:
+def check_photos(
+    x: torch.Tensor, channels: int | None = 3, smallest: int = SMALLEST_SIDE
+) -> torch.Tensor:
     """Return ``x`` if it is a finite float tensor ``(N, 3, H, W)`` with N >= 1 and H, W >= 32.
+
+    Networks of other kinds may take other ``channels`` (None: any number of them) and sides.
 
     Raises
     ------
@@ -24,27 +28,40 @@ def check_photos(x: torch.Tensor) -> torch.Tensor:
         If it is no floating-point tensor.
     ValueError
         If its shape is another, or it holds NaN or infinity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> check_photos(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 32, 32])
+    >>> check_photos(torch.zeros(3, 32, 32))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: Expected photos of shape (N, 3, H, W), got (3, 32, 32)...
     """
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
         raise TypeError(
             f"Expected a float tensor of photos, got {kind}. Use model.preprocess(photo)."
         )
-    if x.ndim != 4 or x.shape[1] != 3 or len(x) == 0:
+    if x.ndim != 4 or x.shape[1] != (channels or x.shape[1]) or x.numel() == 0:
         raise ValueError(
-            f"Expected photos of shape (N, 3, H, W), got {tuple(x.shape)}. "
+            f"Expected photos of shape (N, {channels or 'C'}, H, W), got {tuple(x.shape)}. "
             "A single photo is photo[None]."
         )
-    if min(x.shape[-2:]) < SMALLEST_SIDE:
+    if min(x.shape[-2:]) < smallest:
         raise ValueError(
-            f"Photos must be at least {SMALLEST_SIDE} pixels a side, "
-            f"got {x.shape[-2]}x{x.shape[-1]}."
+            f"Photos must be at least {smallest} pixels a side, got {x.shape[-2]}x{x.shape[-1]}."
         )
     if not torch.isfinite(x).all():
         raise ValueError(
             "The photos hold NaN or infinite values; look at what came before preprocessing."
         )
     return x
+
+
+def check_any_photos(x: torch.Tensor) -> torch.Tensor:
+    """:func:`check_photos` for networks of every kind: any channels, any size."""
+    return check_photos(x, channels=None, smallest=1)
 
 
 def check_classes(
@@ -62,6 +79,13 @@ def check_classes(
         If there is neither one class nor one a photo.
     TypeError
         If a class is not a whole number; ``True`` and ``1.0`` are none, either.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scores = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    >>> check_classes(None, scores), check_classes(2, scores)
+    (tensor([1, 0]), tensor([2, 2]))
     """
     if classes is None:
         return scores.argmax(dim=1)
@@ -71,6 +95,27 @@ def check_classes(
     if chosen.shape != (len(scores),):
         raise ValueError(
             f"Expected one class, or one for each of the {len(scores)} photos, "
+            f"got shape {tuple(chosen.shape)}."
+        )
+    return chosen
+
+
+def check_classes_each(classes, scores: torch.Tensor) -> torch.Tensor:
+    """K class indices of every photo, int64 ``(N, K)``: as given, or the same K for all photos.
+
+    Raises
+    ------
+    IndexError, TypeError
+        As :func:`check_classes`.
+    ValueError
+        If there are neither K classes nor ``(N, K)`` of them, or none at all.
+    """
+    chosen = class_tensor(classes, scores)
+    if chosen.ndim == 1:
+        chosen = chosen.expand(len(scores), -1)
+    if chosen.ndim != 2 or len(chosen) != len(scores) or chosen.shape[1] == 0:
+        raise ValueError(
+            f"Expected K classes or (N, K) of them for {len(scores)} photos, "
             f"got shape {tuple(chosen.shape)}."
         )
     return chosen
@@ -121,6 +166,45 @@ def check_network(network) -> nn.Module:
     raise ModelError(f"A network is an nn.Module; {advice}")
 
 
+def seen_by_python(network: nn.Module) -> nn.Module:
+    """The network, if all of its calls are Python's; a compiled one's original.
+
+    Raises ``ModelError`` for what is no network, for TorchScript, and for compiled parts.
+    """
+    network = check_network(network)
+    network = getattr(network, "_orig_mod", network)  # what torch.compile(network) wraps
+    for name, module in network.named_modules():
+        kind = "TorchScript" if isinstance(module, torch.jit.ScriptModule) else "compiled"
+        if (
+            kind == "TorchScript"
+            or hasattr(module, "_orig_mod")
+            or getattr(module, "_compiled_call_impl", None)
+        ):
+            raise ModelError(
+                f"{name or type(network).__name__} is {kind}, so its ReLUs cannot be seen. Use the "
+                "network as it was before."
+            )
+    return network
+
+
+def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The answer, if it is one row of finite class scores a photo; else a ``ModelError``."""
+    name = type(network).__name__
+    if not isinstance(scores, torch.Tensor) or scores.ndim != 2 or len(scores) != len(x):
+        is_tensor = isinstance(scores, torch.Tensor)
+        what = f"a tensor {tuple(scores.shape)}" if is_tensor else f"a {type(scores).__name__}"
+        raise ModelError(
+            f"{name} answers with {what}, not with class scores (N, classes). Say which part of it "
+            "they are: helpers.Scores(network, lambda answer: answer.logits)."
+        )
+    if not torch.isfinite(scores).all():
+        raise ModelError(
+            f"{name} answers with NaN or infinite scores; look at its weights, and at the photos' "
+            "values."
+        )
+    return scores
+
+
 def vgg_parts(
     network: nn.Module, classifier: type[nn.Module] = nn.Module
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -138,7 +222,7 @@ def vgg_parts(
         raise ModelError(
             f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are "
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
-            "saliency_any, grad_cam_any and guided_gradcam_any."
+            "saliency_any, grad_cam_any, guided_gradcam_any and all_maps_any."
         )
     if not len(parts["features"]):
         raise ModelError(f"The features of {type(network).__name__} are empty: there are no maps.")
@@ -172,6 +256,16 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     ------
     ModelError
         If the network has no eval mode, as what ``torch.export`` has made.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = torch.nn.Dropout().train()
+    >>> with evaluating(network):
+    ...     print(network.training)
+    False
+    >>> network.training
+    True
     """
     modules = list(network.modules())
     with _lock:

@@ -291,6 +291,14 @@ class Deconvnet(nn.Module):
         All of it is done layer by layer in the network's own dtype, without a copy of a weight.
         A comparison of whole maps would need float64: in float32 the rounding of two values
         that nearly tie moves a switch.
+
+    Examples
+    --------
+    >>> from helpers import Deconvnet, load_model, sample
+    >>> model = load_model()
+    >>> walk, x = Deconvnet(model.network), model.prepare(sample("chelsea"))
+    >>> walk.from_features(x, unit="strongest").shape == x.shape
+    True
     """
 
     #: What happens at a ReLU on the way down; one of :data:`helpers.methods.RULES`.
@@ -433,13 +441,30 @@ class GuidedBackprop(Deconvnet):
     """The same walk, through a ReLU only where it let something through on the way up too.
 
     (Springenberg et al. 2015.)
+
+    Examples
+    --------
+    >>> from helpers import GuidedBackprop, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> GuidedBackprop(model.network).from_class(x).shape == x.shape
+    True
     """
 
     relu_down = staticmethod(RULES["guided"])
 
 
 class Gradient(Deconvnet):
-    """The same walk with the ReLU's true derivative: the gradient of Simonyan et al. (2014)."""
+    """The same walk with the ReLU's true derivative: the gradient of Simonyan et al. (2014).
+
+    Examples
+    --------
+    >>> from helpers import Gradient, load_model, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("chelsea"))
+    >>> Gradient(model.network).from_class(x, model.class_index("tabby")).shape == x.shape
+    True
+    """
 
     relu_down = staticmethod(RULES["gradient"])
 
@@ -522,7 +547,14 @@ def laid_out(x: torch.Tensor) -> torch.Tensor:
 
 
 def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:
-    """The start of a walk from one class a photo, shaped as ``scores``: 1 at the class, else 0."""
+    """The start of a walk from one class a photo, shaped as ``scores``: 1 at the class, else 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> one_hot(2, torch.tensor([[0.1, 0.7, 0.2]]))
+    tensor([[0., 0., 1.]])
+    """
     return starts(check_classes(classes, scores), scores)
 
 
@@ -533,7 +565,16 @@ def starts(chosen: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def strongest_unit(feature_maps: torch.Tensor) -> torch.Tensor:
-    """``(N, C, h, w)`` with each photo's largest activation kept and all others zero."""
+    """``(N, C, h, w)`` with each photo's largest activation kept and all others zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> strongest_unit(torch.tensor([[[[1.0, 5.0]], [[3.0, 2.0]]]]))
+    tensor([[[[0., 5.]],
+    <BLANKLINE>
+             [[0., 0.]]]])
+    """
     flat = feature_maps.flatten(1)
     place = flat.argmax(dim=1, keepdim=True)
     return torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place)).view_as(feature_maps)

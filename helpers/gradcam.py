@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_finite, check_photos, evaluating, vgg_parts
+from .checks import (
+    check_classes,
+    check_classes_each,
+    check_finite,
+    check_photos,
+    evaluating,
+    vgg_parts,
+)
 from .errors import ModelError
+
+#: So many numbers of gradients at the layer are made at once; 16 MB in float32.
+MOST_NUMBERS = 2**22
 
 
 class GradCAM(NamedTuple):
     """What :func:`grad_cam` returns; N photos, C channels of h x w places.
 
-    maps : ``(N, h, w)``, >= 0, in units of the class score, not scaled.
-    weights : ``(N, C)``, the alpha of equation 1, of either sign.
-    classes : ``(N,)`` int64, the classes explained.
-    scores : ``(N, classes)``, all class scores (logits).
+    Attributes
+    ----------
+    maps : torch.Tensor
+        ``(N, h, w)``, >= 0, in units of the class score, not scaled.
+    weights : torch.Tensor
+        ``(N, C)``, the alpha of equation 1, of either sign.
+    classes : torch.Tensor
+        ``(N,)`` int64, the classes explained.
+    scores : torch.Tensor
+        ``(N, classes)``, all class scores (logits).
     """
 
     maps: torch.Tensor
@@ -56,13 +73,45 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
         if scores or gradients are NaN or infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam, load_model, sample
+    >>> model = load_model()
+    >>> look = grad_cam(model.network, model.prepare(sample("chelsea")))
+    >>> tuple(look.maps.shape), model.class_names[look.classes[0]] in model.class_names
+    ((1, 4, 4), True)
     """
+    each = _each(network, x, lambda scores: check_classes(classes, scores)[:, None], layer)
+    return GradCAM(*(part[:, 0] for part in each[:3]), each.scores)
+
+
+def grad_cam_each(network: nn.Module, x: torch.Tensor, classes, layer: int = -1) -> GradCAM:
+    """Grad-CAM of K classes of every photo; they share one pass up.
+
+    ``classes`` is a list of K for all photos or an integer array ``(N, K)``. Everything returned
+    but the scores has K as its second dimension: maps ``(N, K, h, w)``, weights ``(N, K, C)``,
+    classes ``(N, K)``. Otherwise as :func:`grad_cam`.
+
+    Examples
+    --------
+    >>> from helpers import grad_cam_each, load_model, sample
+    >>> model = load_model()
+    >>> look = grad_cam_each(model.network, model.prepare(sample("chelsea")), range(108))
+    >>> tuple(look.maps.shape)
+    (1, 108, 4, 4)
+    """
+    return _each(network, x, lambda scores: check_classes_each(classes, scores), layer)
+
+
+def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> GradCAM:
+    """Grad-CAM of the K classes a photo, ``(N, K)``, that ``choose`` makes out of the scores."""
     check_photos(x)
     features, avgpool, classifier = vgg_parts(network)
     if not -len(features) <= layer < len(features):
         raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
     cut = layer % len(features) + 1
-    # a caller's inference mode would forbid the one gradient that is needed
+    # a caller's inference mode would forbid the gradients that are needed
     with torch.inference_mode(False), evaluating(network):
         with torch.no_grad():
             below = features[:cut](x.clone())
@@ -71,23 +120,65 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
             # the clone keeps an in-place ReLU behind the cut away from the maps themselves
             top = avgpool(features[cut:](below.clone()))
             scores = classifier(torch.flatten(top, 1))
-            check_finite(scores, "The network answers with")
-            chosen = check_classes(classes, scores)
-            # photos do not mix, so the sum's gradient is each photo's own
-            (gradient,) = torch.autograd.grad(scores.gather(1, chosen[:, None]).sum(), below)
-    maps, weights = cam_from_gradient(below.detach(), gradient)
+        check_finite(scores, "The network answers with")
+        chosen, maps = choose(scores), below.detach()
+        cams, weights = [], []
+        for gradient in _gradients(scores, below, chosen):
+            cam, weight = cam_from_gradient(maps, gradient)
+            cams.append(cam), weights.append(weight)
+    weights = torch.stack(weights, dim=1)
     check_finite(weights, "The gradient holds")
-    return GradCAM(maps, weights, chosen, scores.detach())
+    return GradCAM(torch.stack(cams, dim=1), weights, chosen, scores.detach())
+
+
+def _gradients(
+    scores: torch.Tensor, maps: torch.Tensor, chosen: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    """For each of the K classes ``(N, K)`` its scores' gradient, shaped as ``maps``.
+
+    As many at once as :data:`MOST_NUMBERS` allows: then the large weights of a classifier are read
+    once for all of them. A batch of repeated maps would do so, too, and take twice as long.
+    """
+    every = torch.arange(scores.shape[1], device=scores.device)
+    parts = chosen.split(max(1, MOST_NUMBERS // maps.numel()), dim=1)
+    for part in parts:
+        # photos do not mix, so the sum's gradient is each photo's own
+        start = (every == part.T[..., None]).to(scores.dtype)
+        many = len(start) > 1  # one by itself needs nothing of vmap, which not every layer knows
+        (gradients,) = torch.autograd.grad(
+            scores,
+            maps,
+            start if many else start[0],
+            retain_graph=part is not parts[-1],
+            is_grads_batched=many,
+        )
+        yield from gradients if many else [gradients]
 
 
 def cam_from_gradient(
     feature_maps: torch.Tensor, gradient: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``."""
+    """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = torch.tensor([[[[1.0, 2.0]], [[3.0, 1.0]]]])
+    >>> gradient = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])  # means 2 and -1
+    >>> cam_from_gradient(maps, gradient)
+    (tensor([[[0., 3.]]]), tensor([[ 2., -1.]]))
+    """
     weights = gradient.mean(dim=(2, 3))
     return torch.einsum("nc,nchw->nhw", weights, feature_maps).clamp(min=0), weights
 
 
 def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: ``cv2.resize`` for a batch on any device."""
+    """Maps ``(N, h, w)`` to ``(N, H, W)``, bilinear: ``cv2.resize`` for a batch on any device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> resize_maps(torch.tensor([[[0.0, 4.0]]]), (1, 4))
+    tensor([[[0., 1., 3., 4.]]])
+    """
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .checks import check_classes, class_tensor
+from .checks import check_classes, check_classes_each
 from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace, one_hot, starts
 from .gradcam import cam_from_gradient, resize_maps
 from .methods import TABLE, Rule, gradient_rule, rule_of
@@ -22,11 +22,18 @@ from .methods import TABLE, Rule, gradient_rule, rule_of
 class GuidedGradCAM(NamedTuple):
     """What :func:`guided_gradcam` returns for N photos of H x W pixels; nothing in it is scaled.
 
-    maps : ``(N, 3, H, W)``, ``cam * guided``, signed.
-    cam : ``(N, H, W)``, Grad-CAM resized to the photo, >= 0.
-    guided : ``(N, 3, H, W)``, guided backpropagation from the class score, signed.
-    classes : ``(N,)`` int64, the classes explained.
-    scores : ``(N, classes)``, all class scores (logits).
+    Attributes
+    ----------
+    maps : torch.Tensor
+        ``(N, 3, H, W)``, ``cam * guided``, signed.
+    cam : torch.Tensor
+        ``(N, H, W)``, Grad-CAM resized to the photo, >= 0.
+    guided : torch.Tensor
+        ``(N, 3, H, W)``, guided backpropagation from the class score, signed.
+    classes : torch.Tensor
+        ``(N,)`` int64, the classes explained.
+    scores : torch.Tensor
+        ``(N, classes)``, all class scores (logits).
     """
 
     maps: torch.Tensor
@@ -44,6 +51,14 @@ def saliency(
     ``x``: normalised photos ``(N, 3, H, W)``. Returns the same shape, signed and unscaled.
     Errors: :class:`Deconvnet`, :func:`helpers.checks.check_photos`,
     :func:`helpers.checks.check_classes`; an unknown method is a ``ModelError``.
+
+    Examples
+    --------
+    >>> from helpers import load_model, saliency, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("coffee"))
+    >>> saliency(model.network, x, model.class_index("espresso"), "deconvnet").shape == x.shape
+    True
     """
     rule_of(method)
     return METHODS[method](network).from_class(x, classes)
@@ -60,6 +75,14 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     ``network`` may also be a :class:`helpers.Deconvnet` (or :class:`helpers.GuidedBackprop`) made
     before, which saves looking the network over at each call. Parameters and errors are otherwise
     those of :class:`helpers.Deconvnet` and its ``from_class``.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam, load_model, sample
+    >>> model = load_model()
+    >>> result = guided_gradcam(model.network, model.prepare(sample("chelsea")))
+    >>> tuple(result.maps.shape), tuple(result.cam.shape)
+    ((1, 3, 128, 128), (1, 128, 128))
     """
     net = both_ways(network)
     trace = net.up(x)
@@ -74,17 +97,18 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     ``classes`` is a list of K for all photos or an integer array ``(N, K)``. Everything returned
     but the scores has K as its second dimension: maps ``(N, K, 3, H, W)``, cam ``(N, K, H, W)``,
     classes ``(N, K)``. Otherwise as :func:`guided_gradcam`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam_each, load_model, sample
+    >>> model = load_model()
+    >>> result = guided_gradcam_each(model.network, model.prepare(sample("chelsea")), [3, 5])
+    >>> tuple(result.maps.shape)
+    (1, 2, 3, 128, 128)
     """
     net = both_ways(network)
     trace = net.up(x)
-    chosen = class_tensor(classes, trace.scores)
-    if chosen.ndim == 1:
-        chosen = chosen.expand(len(x), -1)
-    if chosen.ndim != 2 or len(chosen) != len(x) or chosen.shape[1] == 0:
-        raise ValueError(
-            f"Expected K classes or (N, K) of them for {len(x)} photos, "
-            f"got shape {tuple(chosen.shape)}."
-        )
+    chosen = check_classes_each(classes, trace.scores)
     return product(net, trace, chosen)
 
 
@@ -93,6 +117,13 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
 
     "Grad-CAM" is ``(N, H, W)``, >= 0; the others, from the class score down, ``(N, 3, H, W)``,
     signed; nothing is scaled. Parameters and errors as for :func:`guided_gradcam`.
+
+    Examples
+    --------
+    >>> from helpers import all_maps, load_model, sample
+    >>> model = load_model()
+    >>> list(all_maps(model.network, model.prepare(sample("chelsea"))))
+    ['gradient', 'Deconvnet', 'guided backpropagation', 'Grad-CAM', 'Guided Grad-CAM']
     """
     net = both_ways(network)
     trace = net.up(x)
@@ -106,6 +137,14 @@ def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
     They are nine tenths of VGG-16's parameters, and reading them is all of the classifier's time;
     the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
     network's dtype, as do photos and results. Errors: :class:`helpers.Deconvnet`.
+
+    Examples
+    --------
+    >>> from helpers import guided_gradcam, load_model, sample, with_bfloat16_classifier
+    >>> model = load_model()
+    >>> walk = with_bfloat16_classifier(model.network)
+    >>> tuple(guided_gradcam(walk, model.prepare(sample("rocket"))).maps.shape)
+    (1, 3, 128, 128)
     """
     net = METHODS["guided"](network)
     for step in net.steps:

@@ -1,11 +1,10 @@
-"""Photos: opening them safely, preparing them for a network, and the samples of the book."""
+"""Photos: opening them safely, and the samples of the book."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from os import PathLike
 from typing import BinaryIO
 
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from skimage import data as skimage_data
-from torchvision.transforms import v2
 
 from .errors import PhotoError
 
@@ -45,6 +43,11 @@ def sample(name: str = "chelsea") -> Image.Image:
     ------
     PhotoError
         If there is no sample of that name.
+
+    Examples
+    --------
+    >>> sample("coffee").size
+    (600, 400)
     """
     if name not in SAMPLES:
         raise PhotoError(f"There is no sample {name!r}; choose one of {', '.join(SAMPLES)}.")
@@ -69,6 +72,12 @@ def load_photo(source: Source) -> Image.Image:
         If it is no picture, is damaged, or has too many or too few pixels; the size is read
         from the header, before any pixel is decoded. Also if its numbers lie outside what their
         type means (floats outside [0, 1]), or are all so small that it would be black.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_photo(np.zeros((20, 30), np.uint8)).mode
+    'RGB'
     """
     if not isinstance(source, _SOURCES) and not hasattr(source, "read"):
         raise PhotoError(
@@ -223,57 +232,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _several(photos) -> bool:
+def several(photos) -> bool:
     """Whether these are photos, not one: a path, bytes, a file or an array are iterable, too."""
     one = isinstance(photos, (*_SOURCES, torch.Tensor)) or hasattr(photos, "read")
     return isinstance(photos, Iterable) and not one
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """From photos to what a network was trained on, and back to what it saw.
-
-    The shorter side is resized to ``resize`` (bilinear, antialiased), the central
-    ``crop`` x ``crop`` pixels are kept, and each channel is shifted and scaled by
-    ImageNet's :data:`MEAN` and :data:`STD`.
-    """
-
-    resize: int
-    crop: int
-
-    def cropped(self, photo: Source) -> Image.Image:
-        """The part of the photo that the network sees, ``crop`` x ``crop``."""
-        picture = load_photo(photo)
-        width, height = picture.size
-        # a strip of 16 x 3 million pixels passes `load_photo`, and would not fit in memory resized
-        if max(width, height) / min(width, height) * self.resize**2 > MOST_PIXELS:
-            raise PhotoError(
-                f"The picture is too long for its width ({width}x{height} pixels). Crop it first."
-            )
-        resized = v2.functional.resize(picture, [self.resize], antialias=True)
-        return v2.functional.center_crop(resized, [self.crop, self.crop])
-
-    def __call__(self, photos: Source | Iterable[Source]) -> torch.Tensor:
-        """One photo, or several: float32 ``(N, 3, crop, crop)``, about -2.1 to 2.6.
-
-        Several are a list, or whatever else gives one after the other. Errors: :func:`load_photo`;
-        no photo at all is a ``PhotoError``, too.
-        """
-        batch = list(photos) if _several(photos) else [photos]
-        if not batch:
-            raise PhotoError("There is no photo to prepare: the list is empty.")
-        pixels = [
-            v2.functional.to_dtype(
-                v2.functional.to_image(self.cropped(p)), torch.float32, scale=True
-            )
-            for p in batch
-        ]
-        return v2.functional.normalize(torch.stack(pixels), MEAN, STD)
-
-    @staticmethod
-    def restore(x: torch.Tensor) -> np.ndarray:
-        """Undo the normalisation, to show ``(N, 3, H, W)``: float64 ``(N, H, W, 3)`` in [0, 1]."""
-        pixels = x.detach().cpu().double() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(
-            MEAN
-        ).view(3, 1, 1)
-        return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()

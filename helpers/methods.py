@@ -15,7 +15,7 @@ memory at every ReLU would take a tenth of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,3 +105,14 @@ def rule_of(method: str) -> Rule:
     if method not in RULES:
         raise ModelError(f"There is no method {method!r}; choose one of {', '.join(RULES)}.")
     return RULES[method]
+
+
+def rows_of(keys: Sequence[str] | None) -> list[Method]:
+    """The rows of :data:`TABLE` with these keys, in its order; all for None.
+
+    A ``ModelError`` if a key is none.
+    """
+    known = [row.key for row in TABLE]
+    if unknown := [key for key in keys or () if key not in known]:
+        raise ModelError(f"There is no method {unknown[0]!r}; choose some of {', '.join(known)}.")
+    return [row for row in TABLE if keys is None or row.key in keys]

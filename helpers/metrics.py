@@ -37,6 +37,12 @@ def pointing_game(values: Map, box: Box) -> float:
     coloured map the largest absolute value of the channels counts. A constant map, the all-zero map
     too, so scores the box's share of the area: what chance would. (Zhang et al. 2016, without
     their tolerance of 15 pixels.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> pointing_game(torch.tensor([[0.0, 1.0], [0.0, 0.5]]), (1, 0, 2, 1))
+    1.0
     """
     found, inside = _inside(values, box)
     return float(inside[found == found.max()].mean())
@@ -46,6 +52,12 @@ def energy_in_box(values: Map, box: Box) -> float:
     """The share of the map's absolute values in the box, from 0 to 1; NaN for an all-zero map.
 
     ``box`` and channels as in `pointing_game`. (Wang et al. 2020, the energy-based pointing game.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> energy_in_box(torch.tensor([[0.0, 1.0], [0.0, 3.0]]), (1, 0, 2, 1))
+    0.25
     """
     found, inside = _inside(values, box)
     return float(found[inside].sum() / found.sum()) if found.any() else float("nan")
@@ -63,6 +75,13 @@ def ssim(first: Map, second: Map) -> float:
 
     Each map is divided by its largest value. Channels as in `pointing_game`; windows of 7 x 7
     pixels, so the maps need 7 pixels a side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.arange(64.0).view(8, 8)
+    >>> round(ssim(values, 2 * values), 6)
+    1.0
     """
     a, b = _pair(first, second)
     return float(structural_similarity(strength(a), strength(b), data_range=1.0))
@@ -73,6 +92,13 @@ def rank_correlation(first: Map, second: Map, signed: bool = False) -> float:
 
     Of absolute values, channels as in `pointing_game`; or ``signed``: then a coloured map's
     channels are added, and what speaks for the class ranks above what speaks against it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.arange(9.0).view(3, 3)
+    >>> round(rank_correlation(values, values**2), 6)
+    1.0
     """
     from scipy.stats import spearmanr  # takes half a second; only who ranks shall wait
 
@@ -94,6 +120,13 @@ def hog_correlation(first: Map, second: Map) -> float:
     Absolute values, channels as in `pointing_game`, divided by their largest. The histograms are of
     cells of 8 x 8 pixels, so the maps need 24 pixels a side. (Dalal and Triggs 2005; as a measure
     of maps, Adebayo et al. 2018.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> values = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    >>> round(hog_correlation(values, 2 * values), 6)
+    1.0
     """
     from skimage.feature import hog
 
@@ -111,6 +144,11 @@ def centre_gaussian(height: int, width: int, spread: float = 0.25) -> torch.Tens
 
     Its standard deviation is ``spread`` times each side. Photographers centre their subject, so
     this map does well without a network; a method has to beat it.
+
+    Examples
+    --------
+    >>> centre_gaussian(3, 3).argmax().item()
+    4
     """
     if height < 1 or width < 1 or spread <= 0:
         raise ValueError(f"Sides and spread must be positive, got {height} x {width} and {spread}.")
@@ -123,6 +161,12 @@ def edge_strength(photo: np.ndarray) -> torch.Tensor:
     """The other baseline without a network: Sobel's edges, ``(H, W)``, >= 0.
 
     ``photo`` is ``(H, W, 3)`` in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> edge_strength(np.zeros((4, 5, 3))).shape
+    torch.Size([4, 5])
     """
     if np.ndim(photo) != 3 or np.shape(photo)[2] != 3:
         raise ValueError(
@@ -133,7 +177,14 @@ def edge_strength(photo: np.ndarray) -> torch.Tensor:
 
 
 def blurred(x: torch.Tensor, spread: float = 1 / 16) -> torch.Tensor:
-    """Photos ``(N, 3, H, W)`` in a Gaussian blur of ``spread`` times the shorter side."""
+    """Photos ``(N, 3, H, W)`` in a Gaussian blur of ``spread`` times the shorter side.
+
+    Examples
+    --------
+    >>> import torch
+    >>> blurred(torch.rand(1, 3, 32, 32)).shape
+    torch.Size([1, 3, 32, 32])
+    """
     sigma = spread * min(x.shape[-2:])
     return v2.gaussian_blur(x, kernel_size=2 * round(2 * sigma) + 1, sigma=sigma)
 
@@ -177,6 +228,15 @@ def replacement_curve(
     ------
     ValueError
         If photos and map differ in size, there is more than one photo, or no step.
+
+    Examples
+    --------
+    >>> from helpers import all_maps, blurred, load_model, replacement_curve, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("coffee"))
+    >>> cam, c = all_maps(model.network, x)["Grad-CAM"][0], model.network(x).argmax().item()
+    >>> replacement_curve(model.network, x, blurred(x), cam, c, steps=4).shape
+    torch.Size([5])
     """
     check_photos(start), check_photos(end)
     found = _of_one_photo(start, values, steps)
@@ -225,6 +285,16 @@ def road_curve(
     ------
     ValueError
         If photo and map differ in size, there is more than one photo, or no step.
+
+    Examples
+    --------
+    >>> from helpers import all_maps, load_model, road_curve, sample
+    >>> model = load_model()
+    >>> x = model.prepare(sample("coffee"))
+    >>> cam, c = all_maps(model.network, x)["Grad-CAM"][0], model.network(x).argmax().item()
+    >>> curve = road_curve(model.network, x, cam, c, steps=4)
+    >>> curve.shape, bool(curve[-1] < curve[0])
+    (torch.Size([4]), True)
     """
     check_photos(x)
     found = _of_one_photo(x, values, steps)
@@ -246,6 +316,15 @@ def imputed(
 
     ``missing`` is ``(H, W)``, boolean; the noise is the same for the same ``seed``. ValueError if
     sizes differ, or if nothing is left.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> missing = np.zeros((8, 8), dtype=bool)
+    >>> missing[3:5, 3:5] = True
+    >>> made_up = imputed(torch.ones(1, 3, 8, 8), missing, noise=0)
+    >>> bool((made_up - 1).abs().max() < 1e-6)
+    True
     """
     from scipy.sparse import diags, identity, kron
     from scipy.sparse.linalg import splu

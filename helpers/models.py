@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
+from .checks import check_network, check_scores
 from .errors import ModelError, ModelUnavailable
-from .images import Preprocess, Source
+from .images import Source
 from .network import VGG16
+from .preprocess import IMAGENET, Preprocess
+from .targets import Scores
 
 ASSETS = Path(__file__).with_name("assets")
 WEIGHTS = ASSETS / "embedded.safetensors"
@@ -36,15 +40,16 @@ class Model:
     Attributes
     ----------
     name : str
-        One of :data:`MODELS`.
+        One of :data:`MODELS`, or what :meth:`of` was told.
     network : torch.nn.Module
-        ``features``, ``avgpool``, ``classifier``; in eval mode, float32, on ``device``.
+        In eval mode, float32, on ``device``. Those of :func:`load_model` have ``features``,
+        ``avgpool`` and ``classifier``.
     class_names : tuple of str
         One a score, in order.
     preprocess : Preprocess
         From photos to ``(N, 3, input_size, input_size)``, on the CPU; see :meth:`prepare`.
-    input_size : int
-        Side of what the network sees, in pixels.
+    input_size : int or (int, int)
+        Side of what the network sees, in pixels; or its height and width.
     device : torch.device
         Where the network is.
     """
@@ -53,8 +58,73 @@ class Model:
     network: nn.Module
     class_names: tuple[str, ...]
     preprocess: Preprocess
-    input_size: int
+    input_size: int | tuple[int, int]
     device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        class_names: Sequence[str] | None = None,
+        preprocess: Preprocess | object = IMAGENET,
+        scores: Callable | None = None,
+        name: str | None = None,
+    ) -> Model:
+        """A model of any network, where it is, as it is; in eval mode from now on.
+
+        The functions for any network ask it (:func:`helpers.all_maps_any`); the explorer and all
+        else that walks through VGG's layers one by one refuses it in words, unless it is a VGG.
+
+        Parameters
+        ----------
+        network : nn.Module
+            From photos to class scores.
+        class_names : sequence of str, optional
+            One a score; without them the classes are called "0", "1" and so on.
+        preprocess : Preprocess or what it reads
+            See :meth:`Preprocess.of`; unless given, as torchvision's first networks for ImageNet.
+        scores : callable, optional
+            From the network's answer to its class scores ``(N, classes)``, where that is a dict, a
+            tuple or an object: ``lambda answer: answer.logits``. See :class:`helpers.Scores`.
+        name : str, optional
+            For titles and messages; else the name of the network's class.
+
+        Raises
+        ------
+        ModelError
+            If it does not answer a photo of that size with finite class scores, or there are not
+            as many names as scores.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from helpers import Model, Preprocess, sample
+        >>> network = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        ...     torch.nn.Flatten(), torch.nn.Linear(8, 2),
+        ... )
+        >>> model = Model.of(network, ["cat", "dog"], Preprocess(32, 32))
+        >>> x = model.prepare(sample("chelsea"))
+        >>> sorted(name for name, probability in model.top(x)[0])
+        ['cat', 'dog']
+        """
+        network = check_network(network)
+        name = name or type(network).__name__
+        network = (Scores(network, scores) if scores else network).eval()
+        if not isinstance(preprocess, Preprocess):
+            preprocess = Preprocess.of(preprocess)
+        like = next(network.parameters(), torch.zeros(()))
+        x = preprocess(Image.new("RGB", (64, 64), "grey")).to(like.device)
+        with torch.inference_mode():
+            answer = check_scores(network(x), network, x)
+        if class_names is None:
+            class_names = map(str, range(answer.shape[1]))
+        class_names = tuple(class_names)
+        if len(class_names) != answer.shape[1]:
+            raise ModelError(
+                f"{name} has {answer.shape[1]} scores, and {len(class_names)} names are given."
+            )
+        return cls(name, network, class_names, preprocess, preprocess.crop, like.device)
 
     def prepare(self, photos: Source | Iterable[Source]) -> torch.Tensor:
         """Photos preprocessed, on ``device``: float32 ``(N, 3, input_size, input_size)``.
@@ -106,7 +176,7 @@ class Model:
     @torch.inference_mode()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
         """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``."""
-        probabilities, indices = self.network(x).softmax(dim=1).topk(k)
+        probabilities, indices = self.network(x).softmax(dim=1).topk(min(k, len(self.class_names)))
         return [
             [(self.class_names[i], p) for i, p in zip(row_i, row_p, strict=True)]
             for row_i, row_p in zip(indices.tolist(), probabilities.tolist(), strict=True)
@@ -122,6 +192,11 @@ def choose_device(name: str | None = None) -> torch.device:
     ------
     ModelError
         If the device asked for is none, or not one of this machine.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    device(type='cpu')
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     choices = [kind for kind, there in available.items() if there] + ["cpu"]
@@ -158,6 +233,14 @@ def load_model(name: str = "embedded", device: str | None = None, assets: Path =
         If the name is another, or the device is none of this machine.
     ModelUnavailable
         If VGG-16 cannot be fetched, or any weights are missing or damaged.
+
+    Examples
+    --------
+    >>> from helpers import load_model, sample
+    >>> model = load_model("embedded")
+    >>> x = model.prepare(sample("coffee"))
+    >>> tuple(x.shape), model.top(x, k=1)[0][0][0] in model.class_names
+    ((1, 3, 128, 128), True)
     """
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")

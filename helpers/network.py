@@ -40,6 +40,12 @@ class VGG16(nn.Module):
         :func:`fold_batch_norm`.
     dropout : float
         Dropout probability in the classifier; does nothing in eval mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> VGG16(10, widths=(4, 4, 8, 8, 8))(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(
@@ -95,6 +101,12 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
         If a batch normalisation in ``features`` does not stand right behind a convolution (behind
         a ReLU, say), has no running statistics, or the convolution's weight is computed from
         others (pruning, weight norm).
+
+    Examples
+    --------
+    >>> network = VGG16(10, widths=(4, 4, 8, 8, 8), batch_norm=True)
+    >>> len(network.features), len(fold_batch_norm(network).features)
+    (44, 31)
     """
     layers = getattr(model, "features", None)
     if not isinstance(layers, nn.Sequential):

@@ -125,7 +125,14 @@ def check_picture(picture: np.ndarray) -> np.ndarray:
 
 
 def heat_map(values: np.ndarray, colours: str = HEAT) -> np.ndarray:
-    """Colours of a map ``(H, W)`` in [0, 1], by a table of 256 entries: ``(H, W, 3)`` in [0, 1]."""
+    """Colours of a map ``(H, W)`` in [0, 1], by a table of 256 entries: ``(H, W, 3)`` in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> heat_map(np.eye(4)).shape
+    (4, 4, 3)
+    """
     table = matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3]
     return table[np.rint(check_picture(values) * 255).astype(int)]
 
@@ -141,6 +148,12 @@ def overlay(
     ------
     ValueError
         If their sizes differ, or ``opacity`` is not in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> overlay(np.zeros((4, 4, 3)), np.eye(4), opacity=0.0).any().item()
+    False
     """
     if np.shape(photo)[:2] != np.shape(values):
         raise ValueError(
@@ -158,6 +171,12 @@ def show_row(
     """Pictures beside each other, a title each; ``note`` below them says how they were scaled.
 
     Greys ``(H, W)`` and colours ``(H, W, 3)``, all in [0, 1]; after ``columns`` a new row begins.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> len(show_row([np.eye(4), np.zeros((4, 4, 3))], ["grey", "colours"]).axes)
+    2
     """
     _check_titles(pictures, titles)
     pictures = [check_picture(picture) for picture in pictures]
@@ -181,7 +200,13 @@ def show_row(
 
 
 def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Figure:
-    """Bars of class probabilities, ``[(name, probability), ...]``, the first on top, accented."""
+    """Bars of class probabilities, ``[(name, probability), ...]``, the first on top, accented.
+
+    Examples
+    --------
+    >>> len(show_probabilities([("tabby", 0.7), ("tiger cat", 0.2)]).axes)
+    1
+    """
     with _drawing(5.4, 0.36 * len(top) + 0.6) as (figure, ((axis,),)):
         # by place, not by name: ImageNet has two classes called "crane"
         bars = axis.barh(
@@ -210,6 +235,11 @@ def show_curves(
     ``places`` are the numbers along the x axis, or words, one a value. Of several runs, ``(runs,
     places)``, the mean is drawn, in a band of one standard deviation. A name of :data:`LINES` is
     drawn by its entry, any other by the next one in turn. NaN leaves a gap.
+
+    Examples
+    --------
+    >>> len(show_curves([{"edges": [0.1, 0.3]}], ["deletion"], [0, 1]).axes)
+    1
     """
     _check_titles(charts, titles)
     words = isinstance(places[0], str)
@@ -265,6 +295,11 @@ def show_bars(
 
     ``chance``, one number a chart, is drawn as a dashed line. A name of :data:`LINES` has its
     colour, also where words follow it. ``number`` is the format of the values beside the bars.
+
+    Examples
+    --------
+    >>> len(show_bars([{"edges": (40.0, 2.0)}], ["pointing game"]).axes)
+    1
     """
     _check_titles(charts, titles)
     names = list(charts[0])

@@ -10,7 +10,14 @@ from torch import nn
 
 
 def weighted_layers(network: nn.Module) -> list[str]:
-    """Names of the layers with weights (convolutions and linear), the classifier's last first."""
+    """Names of the layers with weights (convolutions and linear), the classifier's last first.
+
+    Examples
+    --------
+    >>> from helpers import load_model
+    >>> weighted_layers(load_model().network)[:2]
+    ['classifier.6', 'classifier.3']
+    """
     return [
         name for name, part in network.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))
     ][::-1]
@@ -28,6 +35,14 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
     ------
     ValueError
         If the network has no convolution or linear layer of that name.
+
+    Examples
+    --------
+    >>> from helpers import load_model
+    >>> network = load_model().network
+    >>> other = randomise(network, ["classifier.6"])
+    >>> (other.classifier[6].weight == network.classifier[6].weight).any().item()
+    False
     """
     known = weighted_layers(network)
     unknown = [name for name in layers if name not in known]
@@ -48,13 +63,27 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
 
 
 def cascade(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Randomise from the classifier downwards: ``(layer, copy with all down to it anew)``."""
+    """Randomise from the classifier downwards: ``(layer, copy with all down to it anew)``.
+
+    Examples
+    --------
+    >>> from helpers import load_model
+    >>> len(list(cascade(load_model().network)))
+    16
+    """
     names = weighted_layers(network)
     for depth, name in enumerate(names, 1):
         yield name, randomise(network, names[:depth], seed)
 
 
 def independent(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """Randomise one at a time, the classifier's last first: ``(layer, copy with it anew)``."""
+    """Randomise one at a time, the classifier's last first: ``(layer, copy with it anew)``.
+
+    Examples
+    --------
+    >>> from helpers import load_model
+    >>> [layer for layer, _ in independent(load_model().network)][-1]
+    'features.0'
+    """
     for name in weighted_layers(network):
         yield name, randomise(network, [name], seed)

@@ -30,6 +30,8 @@ from collections.abc import Mapping
 
 import torch
 
+from .errors import ModelError
+
 #: Kinds by the name of autograd's node, without "Backward" and what follows.
 KINDS: dict[str, str] = {
     name: kind
@@ -194,6 +196,19 @@ class SignalPath:
             edges = [edges[place] for place in places if place < len(edges)]
         return [edge for edge in edges if edge[0] in self._on_path]
 
+    def bottlenecks(self) -> set:
+        """The nodes through which everything goes that the scores know of the photo.
+
+        Of all ways from the scores to the photo each of these is on as many as there are.
+        """
+        below, above = Counter({self.nodes[0]: 1}), Counter({self.root: 1})
+        for node in self.nodes[1:]:
+            below[node] = sum(below[child] for child, _ in self.inputs(node))
+        for node in reversed(self.nodes):
+            for child, _ in self.inputs(node):
+                above[child] += above[node]
+        return {node for node in self.nodes if below[node] * above[node] == below[self.root]}
+
     def of_kind(self, *kinds: str) -> list:
         return [node for node in self.nodes if self.kinds[node] in kinds]
 
@@ -343,6 +358,27 @@ class SignalPath:
             ):
                 found[title(node)] += 1
         return found
+
+
+def path_down(scores, leaf, name: str, known: Mapping[object, str] | None = None) -> SignalPath:
+    """The :class:`SignalPath` from ``scores`` to ``leaf``.
+
+    A ``ModelError`` if there is none, or none that autograd can walk.
+    """
+    path = SignalPath(scores, leaf, known)
+    if not path.nodes:
+        raise ModelError(
+            f"The scores of {name} do not depend on the photo, as far as autograd sees: a part of "
+            "it runs under torch.no_grad() or on detached tensors. Explain it without; frozen "
+            "parameters (requires_grad=False) do no harm."
+        )
+    if any(node_name(node) == "CheckpointFunction" for node in path.nodes):
+        raise ModelError(
+            f"{name} checkpoints parts with use_reentrant=True, which computes gradients for whole "
+            "passes only. Switch checkpointing off to explain it, or use use_reentrant=False for "
+            "the gradient and Grad-CAM."
+        )
+    return path
 
 
 def _children_first(root) -> list:

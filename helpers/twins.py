@@ -141,6 +141,12 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
     ------
     ValueError
         If there is no picture to draw, or ``digits`` are others.
+
+    Examples
+    --------
+    >>> pictures = two_digits(2, seed=1)
+    >>> len(pictures[0])
+    2
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -221,6 +227,12 @@ def load_twin(name: str, seed: int = 0) -> Twin:
         If there is no such network; the message names what there is.
     ModelUnavailable
         If the weights are missing or damaged.
+
+    Examples
+    --------
+    >>> from helpers import load_twin
+    >>> load_twin("true labels").training
+    False
     """
     if name not in TWINS or seed not in SEEDS:
         raise ModelError(

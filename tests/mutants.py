@@ -31,13 +31,18 @@ TESTS = {
     "guided": ("gradcam", "walks", "refusals", "no_trace"),
     "any_network": ("any_network", "any_misuse", "signal_path", "refusals", "no_trace"),
     "signal_path": ("signal_path", "any_network"),
+    "feature_maps": ("feature_maps", "any_misuse"),
+    "targets": ("targets", "feature_maps"),
+    "loading": ("cli",),
+    "cli": ("cli",),
     "network": ("models",),
     "checks": ("refusals", "no_trace", "walks"),
     "scaling": ("scaling",),
     "metrics": ("metrics",),
     "sanity": ("sanity",),
     "images": ("images",),
-    "models": ("models",),
+    "preprocess": ("preprocess", "images"),
+    "models": ("models", "model_of"),
 }
 #: Large networks: they take most of the time, and notice nothing that small ones do not.
 SLOW = "not full_vgg16 and not vgg11 and not vgg13 and not vgg19"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import averaged, cams
+from helpers import cams, mean_gradients
 
 from .comparing import assert_close
 
@@ -140,7 +140,7 @@ def test_integrated_gradients_are_complete(small):
     network, photo = small
     start = torch.full_like(photo, 0.3)
     for c in (0, 4):
-        got = averaged.integrated_gradients(network, photo, c, start, steps=300)
+        got = mean_gradients.integrated_gradients(network, photo, c, start, steps=300)
         with torch.no_grad():
             want = network(photo)[0, c] - network(start)[0, c]
         assert abs(want) > 0.01 and got.sum().item() == pytest.approx(want.item(), rel=1e-3)
@@ -154,7 +154,7 @@ def test_integrated_gradients_are_captums(small):
     want = IntegratedGradients(network).attribute(
         photos, target=[2, 5], n_steps=7, method="gausslegendre"
     )
-    assert_close(averaged.integrated_gradients(network, photos, [2, 5], steps=7), want)
+    assert_close(mean_gradients.integrated_gradients(network, photos, [2, 5], steps=7), want)
 
 
 def test_smooth_grad_is_captums(small):
@@ -167,8 +167,8 @@ def test_smooth_grad_is_captums(small):
     want = NoiseTunnel(Saliency(network)).attribute(
         photo, target=1, nt_samples=1000, nt_samples_batch_size=100, stdevs=spread, abs=False
     )
-    got = averaged.smooth_grad(network, photo, 1, noise=0.2, samples=600)
-    plain = averaged.smooth_grad(network, photo, 1, noise=0, samples=1)
+    got = mean_gradients.smooth_grad(network, photo, 1, noise=0.2, samples=600)
+    plain = mean_gradients.smooth_grad(network, photo, 1, noise=0, samples=1)
     assert (got - want).norm() < 0.1 * want.norm() < 0.5 * (plain - want).norm()
 
 
@@ -176,14 +176,14 @@ def test_smooth_grad_without_noise_is_the_gradient(small):
     network, photo = small
     leaf = photo.clone().requires_grad_()
     (want,) = torch.autograd.grad(network(leaf)[0, 3], leaf)
-    assert_close(averaged.smooth_grad(network, photo, 3, noise=0, samples=2), want)
+    assert_close(mean_gradients.smooth_grad(network, photo, 3, noise=0, samples=2), want)
     one, same, other = (
-        averaged.smooth_grad(network, photo, 3, samples=2, seed=seed) for seed in (0, 0, 1)
+        mean_gradients.smooth_grad(network, photo, 3, samples=2, seed=seed) for seed in (0, 0, 1)
     )
     assert torch.equal(one, same) and not torch.allclose(one, other)
 
 
-@pytest.mark.parametrize("ask", [averaged.integrated_gradients, averaged.smooth_grad])
+@pytest.mark.parametrize("ask", [mean_gradients.integrated_gradients, mean_gradients.smooth_grad])
 def test_averages_leave_the_network_alone(small, ask):
     network, photo = small
     network.train()
@@ -195,6 +195,6 @@ def test_averages_leave_the_network_alone(small, ask):
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"samples": 0}, {"noise": -1}])
 def test_nonsense_is_refused(small, wrong):
     network, photo = small
-    ask = averaged.integrated_gradients if "steps" in wrong else averaged.smooth_grad
+    ask = mean_gradients.integrated_gradients if "steps" in wrong else mean_gradients.smooth_grad
     with pytest.raises(ValueError, match="needed|positive"):
         ask(network, photo, 0, **wrong)

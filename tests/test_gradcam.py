@@ -12,6 +12,8 @@ from helpers import (
     all_maps,
     cam_from_gradient,
     grad_cam,
+    grad_cam_each,
+    gradcam,
     guided_gradcam,
     guided_gradcam_each,
     resize_maps,
@@ -31,6 +33,10 @@ pytestmark = pytest.mark.filterwarnings(
 EXACTLY = {"rtol": 1e-9, "atol": 1e-12}
 #: The last pooling, the ReLU before it, a convolution before an in-place ReLU, the first of all.
 LAYERS = [-1, -2, -3, 16, 4, 0]
+
+
+#: Sizes of steps: all classes at once, one by one, two and one.
+STEPS = {"together": 10**9, "one by one": 1, "in steps": 2}
 
 
 def cam_by_loop(network, x, c, layer):
@@ -162,6 +168,33 @@ def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
     assert_close(got.scores, want.scores)
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("asked", [[4, 5, 3], [[4, 5, 3], [3, 3, 5]]])
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_grad_cam_of_several_classes_is_that_of_each(network, layer, asked, step, monkeypatch):
+    network, x = network.double(), noise(2, 50, 70, dtype=torch.float64)
+    maps = network.features[: layer % len(network.features) + 1](x.clone())
+    monkeypatch.setattr(gradcam, "MOST_NUMBERS", step * maps.numel())
+    got = grad_cam_each(network, x, torch.tensor(asked), layer)
+    assert got.classes.tolist() == torch.tensor(asked).expand(2, 3).tolist()
+    assert got.classes.dtype == torch.int64
+    assert_each_differs(got.weights[0]), assert_each_differs(got.weights)
+    for k in range(3):
+        want = grad_cam(network, x, got.classes[:, k], layer)
+        assert want.maps.any()
+        assert_close(got.maps[:, k], want.maps, **EXACTLY)
+        assert_close(got.weights[:, k], want.weights, **EXACTLY)
+    assert_close(got.scores, network(x).detach(), **EXACTLY)
+
+
+def test_grad_cam_of_each_class_equals_the_equations(network):
+    x, network = noise(2, 64, 47, dtype=torch.float64), network.double()
+    got = grad_cam_each(network, x, [[3, 5], [4, 3]])
+    for k, classes in enumerate(([3, 4], [5, 3])):
+        assert_close(got.maps[:, k], cam_by_loop(network, x, classes, -1), **EXACTLY)
+
+
+@pytest.mark.parametrize("explain", [guided_gradcam_each, grad_cam_each])
 @pytest.mark.parametrize(
     ("classes", "error"),
     [
@@ -174,9 +207,9 @@ def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):
         ([[1], [1, 2]], (TypeError, ValueError)),
     ],
 )
-def test_several_classes_that_are_none_are_refused(network, classes, error):
+def test_several_classes_that_are_none_are_refused(network, explain, classes, error):
     with pytest.raises(error):
-        guided_gradcam_each(network, noise(2, 32), classes)
+        explain(network, noise(2, 32), classes)
 
 
 def test_a_walk_made_before_serves_as_well(network):

@@ -19,8 +19,8 @@ from helpers.plotting import LINES
 HOUSE = Path(helpers.__file__).parent
 #: Modules that know no method's walk; what is in no other room is a method.
 FOUNDATIONS = {
-    "checks", "errors", "images", "methods", "metrics", "models", "network", "plotting", "sanity",
-    "scaling", "twins",
+    "checks", "errors", "images", "methods", "metrics", "models", "network", "plotting",
+    "preprocess", "sanity", "scaling", "targets", "twins",
 }  # fmt: skip
 ORDER = ("foundation", "method", "interactive")
 MODULES = {

@@ -280,7 +280,7 @@ def test_lists_of_something_else_are_refused(embedded, photos):
 
 def test_restore_shows_no_more_than_white_and_no_less_than_black():
     beyond = torch.tensor([9.0, -9.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
-    assert Preprocess.restore(beyond).tolist() == [[[[1, 1, 1], [0, 0, 0]]]]
+    assert Preprocess(2, 1).restore(beyond).tolist() == [[[[1, 1, 1], [0, 0, 0]]]]
 
 
 def test_restore_undoes_preprocessing():

@@ -14,6 +14,7 @@ from helpers import (
     ModelError,
     grad_cam,
     grad_cam_any,
+    grad_cam_each,
     guided_gradcam,
     guided_gradcam_any,
     saliency,
@@ -26,6 +27,9 @@ from .networks import noise
 EXPLAIN = {
     "grad_cam": lambda network, x, c: grad_cam(network, x, c).maps,
     "grad_cam inside": lambda network, x, c: grad_cam(network, x, c, layer=-2).maps,
+    "grad_cam_each": lambda network, x, c: (
+        grad_cam_each(network, x, np.ravel([c]).tolist() + [6]).maps
+    ),
     "guided_gradcam": lambda network, x, c: guided_gradcam(network, x, c).maps,
     **{
         method: lambda network, x, c, method=method: saliency(network, x, c, method)

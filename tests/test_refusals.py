@@ -31,6 +31,7 @@ EXPLAIN = {
         network, x, network.features, classes
     ),
 }
+ANY = {"saliency_any", "grad_cam_any"}
 every = pytest.mark.parametrize("explain", EXPLAIN.values(), ids=EXPLAIN.keys())
 
 
@@ -146,11 +147,20 @@ PHOTOS = {
 }
 
 
-@every
-@pytest.mark.parametrize("x, error, message", PHOTOS.values(), ids=PHOTOS.keys())
-def test_photos_that_are_none_are_refused(network, explain, x, error, message):
+#: What only a VGG, or this one, does not take.
+OTHERS = {"grey", "channels last", "too low", "too narrow"}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize("who", EXPLAIN)
+def test_photos_that_are_none_are_refused(network, who, name):
+    x, error, message = PHOTOS[name]
+    if who in ANY and name in OTHERS:  # asks the network, which says so in PyTorch's words
+        error, message = RuntimeError, "expected input|Output size is too small"
+    elif who in ANY:
+        message = message.replace(r"got \(0, 3", r"\(N, C, H, W\), got \(0, 3")
     with pytest.raises(error, match=message):
-        explain(network, x, 0)
+        EXPLAIN[who](network, x, 0)
 
 
 CLASSES = {

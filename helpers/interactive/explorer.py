@@ -74,7 +74,7 @@ class Explorer:
             )
         x = self.model.prepare(photo)
         way = walk(
-            self.model.network, x
+            self.model.network, x, self.model.preprocess
         )  # everything that can fail has happened; from here on the state changes
         self.x, self.way, self.passes = x, way, self.passes + 1
         self.seen = self.model.preprocess.restore(x)[0]

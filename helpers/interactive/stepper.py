@@ -17,8 +17,8 @@ from torch import nn
 from .. import scaling
 from ..checks import check_photos
 from ..deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
-from ..images import Preprocess
 from ..methods import RULES, TABLE, rule_of
+from ..preprocess import IMAGENET, Preprocess
 from .panels import Panel
 
 
@@ -82,8 +82,10 @@ class Frame:
     photo: np.ndarray
 
 
-def walk(network: nn.Module, x: torch.Tensor) -> Walk:
+def walk(network: nn.Module, x: torch.Tensor, preprocess: Preprocess = IMAGENET) -> Walk:
     """Send one normalised photo ``(1, 3, H, W)`` up, once, and keep what every layer gives.
+
+    ``preprocess`` is what normalised it.
 
     Raises
     ------
@@ -97,7 +99,7 @@ def walk(network: nn.Module, x: torch.Tensor) -> Walk:
         raise ValueError(
             f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch."
         )
-    return Walk(net, net.up(x, keep=True), Preprocess.restore(x)[0])
+    return Walk(net, net.up(x, keep=True), preprocess.restore(x)[0])
 
 
 @torch.no_grad()

@@ -194,7 +194,7 @@ class StepperView:
     """The stepper on the screen; ``.box`` is the widget."""
 
     def __init__(self, model: Model, x, c: int | None = None) -> None:
-        self.way, self.c = walk(model.network, x), c
+        self.way, self.c = walk(model.network, x, model.preprocess), c
         self.step = w.IntSlider(
             0, min=0, max=self.way.last_step, description="Step", continuous_update=True
         )

@@ -42,6 +42,18 @@ def integrated_gradients(
     -------
     torch.Tensor
         ``(N, 3, H, W)``, signed, in units of the score; not scaled.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from helpers import integrated_gradients, load_model, sample
+    >>> model = load_model()
+    >>> x, c = model.prepare(sample("coffee")), model.class_index("espresso")
+    >>> with torch.no_grad():
+    ...     difference = model.network(x)[0, c] - model.network(0 * x)[0, c]
+    >>> values = integrated_gradients(model.network, x, c, steps=16)
+    >>> bool((values.sum() - difference).abs() < 0.2 * difference.abs())
+    True
     """
     check_photos(x)
     start = torch.zeros_like(x) if start is None else start.expand_as(x)
@@ -65,6 +77,14 @@ def smooth_grad(
     ``noise`` is the standard deviation as a share of each photo's range, 0.1 to 0.2 in the paper.
     Parameters otherwise as for :func:`integrated_gradients`. Returns ``(N, 3, H, W)``, signed, not
     scaled; the same for the same ``seed`` on every device.
+
+    Examples
+    --------
+    >>> from helpers import load_model, sample, smooth_grad
+    >>> model = load_model()
+    >>> x = model.prepare(sample("coffee"))
+    >>> smooth_grad(model.network, x, samples=2).shape == x.shape
+    True
     """
     check_photos(x)
     if samples < 1 or noise < 0:

@@ -1,0 +1,105 @@
+"""What is asked of the scores: a class, several, the difference of two, or any number made of them.
+
+Also how scores are found in what a network answers: :class:`Scores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from .checks import check_classes, check_classes_each
+from .errors import ModelError
+
+#: From all scores ``(N, classes)`` to the number that is explained, one a photo: ``(N,)``.
+Target = Callable[[torch.Tensor], torch.Tensor]
+
+
+def contrast(first, second) -> Target:
+    """Why ``first`` rather than ``second``? The difference of two class scores.
+
+    Each is one class, or one a photo. What speaks for both classes alike falls out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> contrast(0, 2)(torch.tensor([[5.0, 1.0, 2.0]]))
+    tensor([3.])
+    """
+
+    def difference(scores: torch.Tensor) -> torch.Tensor:
+        one, other = (check_classes(c, scores)[:, None] for c in (first, second))
+        return (scores.gather(1, one) - scores.gather(1, other))[:, 0]
+
+    return difference
+
+
+def asked(classes, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The number explained for each photo, ``(N, 1)``, and its class, or None if it is none's.
+
+    ``classes`` as :func:`helpers.checks.check_classes` takes them, or a :data:`Target`.
+    """
+    if callable(classes):
+        return check_values(classes(scores), scores)[:, None], None
+    chosen = check_classes(classes, scores)[:, None]
+    return scores.gather(1, chosen), chosen
+
+
+def asked_each(classes, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """K numbers explained for each photo, ``(N, K)``, and their classes, or None.
+
+    ``classes`` as :func:`helpers.checks.check_classes_each` takes them, or a list in which
+    :data:`Target` stand, too.
+    """
+    if isinstance(classes, (list, tuple)) and any(map(callable, classes)):
+        return torch.cat([asked(one, scores)[0] for one in classes], dim=1), None
+    chosen = check_classes_each(classes, scores)
+    return scores.gather(1, chosen), chosen
+
+
+def check_values(values, scores: torch.Tensor) -> torch.Tensor:
+    """What a :data:`Target` gave, if it is one finite number a photo that depends on the scores.
+
+    Else a ``ModelError``.
+    """
+    what = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+    if what != (len(scores),):
+        raise ModelError(
+            f"What is explained is one number a photo, ({len(scores)},); the callable made {what} "
+            f"of the scores {tuple(scores.shape)}."
+        )
+    if not values.requires_grad or not torch.isfinite(values).all():
+        raise ModelError(
+            "What is explained has to be finite, and computed from the scores in a way that "
+            "autograd can follow."
+        )
+    return values
+
+
+class Scores(nn.Module):
+    """A network of which only the class scores are seen.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Answers photos with a dict, a tuple, an object with ``logits`` ...
+    pick : callable
+        From that answer to the scores ``(N, classes)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = torch.nn.Identity()  # answers with a dict, say
+    >>> only = Scores(network, lambda answer: answer["logits"])
+    >>> only({"logits": torch.zeros(1, 5)}).shape
+    torch.Size([1, 5])
+    """
+
+    def __init__(self, network: nn.Module, pick: Callable) -> None:
+        super().__init__()
+        self.network, self.pick = network, pick
+
+    def forward(self, x):
+        return self.pick(self.network(x))

@@ -1,0 +1,246 @@
+"""The command line, on good photos and bad ones."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+
+from helpers import ModelUnavailable, sample
+from helpers.cli import main
+
+from .chapters import ROOT
+
+OWN = """
+import torch
+from torch import nn
+from helpers import Model, Preprocess
+
+def network(last):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), last,
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
+
+def make():
+    return network(nn.ReLU()), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+
+def gelu():
+    return network(nn.GELU()), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+
+def nameless():
+    return network(nn.ReLU())
+
+def model():
+    return Model.of(network(nn.ReLU()), name="mine")
+
+def wrong():
+    return "resnet50"
+
+def fails():
+    return network(nn.Linear(1, 1)), None, Preprocess(48, 40)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the command is run: two photos, a file that is none, and a network of one's own."""
+    (tmp_path / "photos").mkdir()
+    sample("chelsea").save(tmp_path / "photos" / "a.jpg")
+    sample("coffee").save(tmp_path / "photos" / "b.png")
+    (tmp_path / "photos" / "notes.txt").write_text("no photo, and no photo's name")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words, capsys):
+    status = main(list(words))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_a_photo_is_explained(folder, capsys):
+    status, out, err = run("photos/a.jpg", capsys=capsys)
+    assert status == 0 and not err
+    lines = out.splitlines()
+    assert lines[0] == "photos/a.jpg" and len(lines) == 7
+    shares = [float(line.split("%")[0]) for line in lines[1:6]]
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 100.3
+    top = lines[1].split("%")[1].strip()
+    assert lines[6] == f"  -> explained/a.png ({top})"
+    figure = np.asarray(Image.open("explained/a.png").convert("RGB")).astype(int)
+    assert np.ptp(figure, axis=2).max() > 100  # a heat map is colourful
+    words = json.loads(Image.open("explained/a.png").info["Description"])
+    assert words["titles"] == [top, "Grad-CAM", "guided backpropagation", "Guided Grad-CAM"]
+    assert "embedded, Grad-CAM at features" in words["note"]
+
+
+def test_it_runs_as_a_module(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers", "photos/a.jpg", "broken.jpg", "--out", "maps"],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "photos/a.jpg" in done.stdout and (folder / "maps" / "a.png").exists()
+    assert done.stderr.startswith("explain: broken.jpg: broken.jpg could not be read as a picture")
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_photos_are_named_and_the_others_explained(folder, capsys):
+    status, out, err = run(
+        "broken.jpg", "no.jpg", "none/*.jpg", "photos", "photos/*.png", "mine.py",
+        "--model", "mine.py:make", capsys=capsys,
+    )  # fmt: skip
+    assert status == 1
+    complaints = err.splitlines()
+    assert [line.split(": ")[1] for line in complaints] == [
+        "broken.jpg",
+        "no.jpg",
+        "none/*.jpg",
+        "mine.py",
+    ]
+    assert "There is no file no.jpg" in complaints[1] and "no photo in it" in complaints[2]
+    written = [line.split()[1] for line in out.splitlines() if "->" in line]
+    assert written == ["explained/a.png", "explained/b.png", "explained/b-2.png"]
+    assert all((folder / path).exists() for path in written)
+
+
+def test_json_has_a_line_per_photo(folder, capsys):
+    words = ["photos", "broken.jpg", "--model", "mine.py:make", "--json", "--top", "2"]
+    status, out, _ = run(*words, "--class", "TIGER CAT", "--class", "1", capsys=capsys)
+    first, second, third = map(json.loads, out.splitlines())
+    assert status == 1 and third["photo"] == "broken.jpg" and "could not be read" in third["error"]
+    assert [first["photo"], second["photo"]] == ["photos/a.jpg", "photos/b.png"]
+    assert first["explained"] == ["tiger cat", "dog"] and first["layer"] == ["3"]
+    assert len(first["top"]) == 2 and first["figure"] == "explained/a.png"
+    assert first["top"][0]["class"] == ["cat", "dog", "tiger cat"][first["top"][0]["index"]]
+    titles = json.loads(Image.open("explained/b.png").info["Description"])["titles"]
+    assert len(titles) == 8 and titles[0] == "tiger cat" and titles[4] == "dog"
+
+
+def test_options_change_what_they_say(folder, capsys):
+    base = ["photos/a.jpg", "--model", "mine.py:make", "--class", "dog"]
+    pictures = {}
+    for name, words in {
+        "plain": [],
+        "colours": ["--colours", "jet"],
+        "opacity": ["--opacity", "0.2"],
+        "layer": ["--layer", "1"],
+        "layers": ["--layer", "1", "--layer", "3"],
+        "than": ["--than", "cat"],
+        "size": ["--size", "64"],
+    }.items():
+        assert run(*base, *words, capsys=capsys)[0] == 0
+        with Image.open("explained/a.png") as figure:
+            pictures[name] = np.asarray(figure.convert("RGB"))
+    names = list(pictures)
+    for i, one in enumerate(names):
+        for other in names[:i]:
+            assert not np.array_equal(pictures[one], pictures[other]), (one, other)
+    assert run(*base, "--method", "gradient", "--method", "deconvnet", capsys=capsys)[0] == 0
+    titles = json.loads(Image.open("explained/a.png").info["Description"])["titles"]
+    assert titles == ["dog", "gradient", "Deconvnet"]
+
+
+def test_layers_are_listed(folder, capsys):
+    status, out, _ = run("photos/a.jpg", "--model", "mine.py:make", "--layers", capsys=capsys)
+    assert status == 0 and [line.split()[:2] for line in out.splitlines()] == [
+        ["0", "Conv2d"], ["1", "ReLU"], ["2", "Conv2d"], ["3", "ReLU"],
+    ]  # fmt: skip
+    assert "8 x 36 x 36" in out and not (folder / "explained").exists()
+
+
+def test_networks_with_other_activations_get_what_they_can(folder, capsys):
+    words = ["photos", "--model", "mine.py:gelu"]
+    status, out, err = run(*words, capsys=capsys)
+    assert status == 0 and err.count("only Grad-CAM") == 1 and "GELU" in err and "--mixture" in err
+    titles = json.loads(Image.open("explained/a.png").info["Description"])["titles"]
+    assert titles[1:] == ["Grad-CAM"]
+    status, out, err = run(*words, "--mixture", capsys=capsys)
+    assert status == 0 and not err
+    status, out, err = run(*words, "--method", "guided", capsys=capsys)
+    assert status == 1 and "GELU" in err and not out
+
+
+WRONG = {
+    "model": (["--model", "lenet"], "no model 'lenet'; choose one of embedded.*FILE.py:FUNCTION"),
+    "torchvision's": (
+        ["--model", "torchvision:resnet"],
+        "no network 'resnet'; did you mean resnet",
+    ),
+    "no file": (["--model", "yours.py:make"], "no file yours.py"),
+    "no function": (["--model", "mine.py:made"], "no function 'made'"),
+    "no network": (["--model", "mine.py:wrong"], "gave a str in place of a network"),
+    "class": (["--class", "dodo"], "knows no class 'dodo'"),
+    "number": (["--class", "108"], "knows no class '108'"),
+    "than alone": (["--than", "tabby"], "needs a --class"),
+    "layer": (["--layer", "layer4"], "no layer 'layer4'"),
+    "colours": (["--colours", "plaid"], "no colours 'plaid'"),
+    "size": (["--size", "0"], "not 0"),
+    "device": (["--device", "abacus"], "'abacus', which cannot be used"),
+}
+
+
+@pytest.mark.parametrize("words, message", WRONG.values(), ids=WRONG)
+def test_wrong_options_are_said_in_a_line(folder, capsys, words, message):
+    status, out, err = run("photos/a.jpg", *words, capsys=capsys)
+    assert status == 1 and not out and len(err.splitlines()) == 1
+    assert __import__("re").search(message, err)
+
+
+def test_networks_that_cannot_be_asked_are_an_error(folder, capsys):
+    with pytest.raises(RuntimeError):
+        main(["photos/a.jpg", "--model", "mine.py:fails"])
+
+
+def test_models_of_ones_own(folder, capsys):
+    for name, title in (("nameless", "nameless"), ("model", "mine")):
+        status, out, _ = run("photos/a.jpg", "--model", f"mine.py:{name}", "--json", capsys=capsys)
+        record = json.loads(out)
+        assert status == 0 and record["model"] == title and record["top"][0]["class"] in "012"
+
+
+def test_torchvisions_networks_come_with_names_and_preprocessing(folder, capsys, monkeypatch):
+    def random(name, weights):
+        assert weights is torchvision.models.ResNet18_Weights.DEFAULT
+        return torchvision.models.resnet18(weights=None)
+
+    monkeypatch.setattr(torchvision.models, "get_model", random)
+    status, out, _ = run(
+        "photos/a.jpg",
+        "--model",
+        "torchvision:resnet18",
+        "--class",
+        "tabby",
+        "--json",
+        capsys=capsys,
+    )
+    record = json.loads(out)
+    assert status == 0 and record["layer"] == ["layer4"] and record["explained"] == ["tabby"]
+
+
+def test_weights_that_cannot_be_fetched_are_said(folder, capsys, monkeypatch):
+    def offline(name, weights):
+        raise OSError("no web")
+
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    status, _, err = run("photos/a.jpg", "--model", "torchvision:resnet18", capsys=capsys)
+    assert status == 1 and "torchvision:resnet18 could not be fetched (no web)" in err
+    assert issubclass(ModelUnavailable, ValueError)
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert (
+        stop.value.code == 0
+        and "explain cat.jpg --model torchvision:resnet50" in capsys.readouterr().out
+    )
