@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import torch
 
+from .methods import TABLE
+
 #: From feature maps ``A`` and gradients ``G``, ``(N, C, h, w)``, to weights.
 Weights = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 #: From a batch ``(M, ...)``, of feature maps or of photos, to the class's score for each, ``(M,)``.
@@ -89,7 +91,7 @@ def eigen_cam_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
 
 #: Weights that need feature maps and gradients only, by the method's name in figures.
 WEIGHTS: dict[str, Weights] = {
-    "Grad-CAM": grad_cam_weights,
+    next(row.title for row in TABLE if row.key == "grad_cam"): grad_cam_weights,
     "Grad-CAM++": grad_cam_pp_weights,
     "XGrad-CAM": xgrad_cam_weights,
     "Layer-CAM": layer_cam_weights,
