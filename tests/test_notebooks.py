@@ -3,8 +3,10 @@
 import json
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import yaml
 
 from .chapters import NOTEBOOKS, ROOT, address, code_cells, source
 
@@ -172,3 +174,21 @@ def test_the_version_is_the_same_everywhere():
     assert re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.M)[1] == version
     assert f'__version__ = "{version}"' in (ROOT / "helpers" / "__init__.py").read_text()
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_numbers_follow_the_table_of_contents():
+    """A chapter's number in the sidebar, in its file's name and where other pages speak of it."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    numbered = [
+        Path(chapter["file"]).name
+        for part in toc["parts"]
+        if part.get("numbered")
+        for chapter in part["chapters"]
+    ]
+    assert len(numbered) > 10
+    assert [int(name[:2]) for name in numbered] == list(range(1, len(numbered) + 1))
+    assert sorted(numbered) == [path.stem for path in NOTEBOOKS if path.stem != "template"]
+    pages = [*NOTEBOOKS, *(ROOT / "book").glob("*.md"), ROOT / "README.md"]
+    links = r"\[[Cc]hapter\s+(\d+)\]\((?:\.\./)?(?:notebooks/)?(\d\d)_\w+\.ipynb"
+    found = [pair for page in pages for pair in re.findall(links, page.read_text(encoding="utf-8"))]
+    assert len(found) > 10 and all(int(said) == int(file) for said, file in found)

@@ -1,4 +1,4 @@
-"""Teach the twins of chapter 12, and mark their maps: ``python -m training.twins``.
+"""Teach the twins of chapter 8, and mark their maps: ``python -m training.twins``.
 
 Writes ``helpers/assets/twins.safetensors`` and ``twins.json``, the networks with a card for each,
 and then ``twins_measured.json``: how much of each method's map lies on the digit that decides, and
