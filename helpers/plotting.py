@@ -303,10 +303,9 @@ def show_bars(
     """
     _check_titles(charts, titles)
     names = list(charts[0])
-    colours = []
-    for name in names:
-        known = [row[0] for key, row in LINES.items() if name == key or name.startswith(f"{key},")]
-        colours.append(known[0] if known else PALE)
+    # "Grad-CAM behind the pooling" is Grad-CAM, "Grad-CAM++" is not
+    known = [[k for k in LINES if f"{name} ".startswith((f"{k} ", f"{k},"))] for name in names]
+    colours = [LINES[max(keys, key=len)][0] if keys else PALE for keys in known]
     width, height = min(1.5 + 3.9 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
     with _drawing(width, height, note, columns=len(charts), sharey=True) as (figure, (axes,)):
         for i, (axis, rows, title) in enumerate(zip(axes, charts, titles, strict=True)):

@@ -192,10 +192,10 @@ def test_bars_have_their_values_errors_and_chance():
 
 
 def test_a_bar_has_the_colour_of_what_its_name_begins_with_and_long_names_are_broken():
-    names = ["Grad-CAM before pooling, of all", "Guided Grad-CAM", "before Grad-CAM"]
+    names = ["Grad-CAM before pooling, of all", "Guided Grad-CAM", "before Grad-CAM", "Grad-CAM++"]
     figure = show_bars([{name: (1.0, 0.1) for name in names}], ["a"])
     got = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches]
-    assert got == [LINES["Grad-CAM"][0].lower(), LINES["Guided Grad-CAM"][0].lower(), PALE]
+    assert got == [LINES["Grad-CAM"][0].lower(), LINES["Guided Grad-CAM"][0].lower(), PALE, PALE]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["Grad-CAM before pooling,\nof all", *names[1:]]
 
