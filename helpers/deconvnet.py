@@ -12,8 +12,9 @@ average pooling       --                              each value spread over its
 fully connected       --                              the transposed matrix
 ====================  ==============================  =================================
 
-Everything but the ReLU is the exact adjoint of the layer, so the rule for the ReLU alone tells
-the Deconvnet, guided backpropagation and the plain gradient apart; see `methods`.
+Everything but the ReLU is the exact adjoint of the layer (of max-pooling, with its switches held),
+so the rule for the ReLU alone tells the Deconvnet, guided backpropagation and the plain gradient
+apart; see `methods`.
 No autograd is used anywhere in this file.
 """
 
@@ -205,7 +206,7 @@ STEPS: dict[type[nn.Module], type[Step]] = {
 }
 
 
-#: Steps that are linear but for a constant, and so have an adjoint.
+#: Steps whose way down is held against their way up by the dot-product test.
 AFFINE = (Convolution, AveragePooling, FullyConnected)
 
 
@@ -438,7 +439,7 @@ class Deconvnet(nn.Module):
 
 
 class GuidedBackprop(Deconvnet):
-    """The same walk, through a ReLU only where it let something through on the way up too.
+    """The same walk; a ReLU lets a signal through that is positive, where its input was, too.
 
     (Springenberg et al. 2015.)
 
@@ -469,7 +470,7 @@ class Gradient(Deconvnet):
     relu_down = staticmethod(RULES["gradient"])
 
 
-#: The network under each of :data:`helpers.methods.RULES`, by the rule's name.
+#: The class for each of :data:`helpers.methods.RULES`, by the rule's key.
 METHODS: dict[str, type[Deconvnet]] = dict(
     zip(RULES, (Gradient, Deconvnet, GuidedBackprop), strict=True)
 )

@@ -212,8 +212,8 @@ def to_features(
 ) -> dict[Rule, torch.Tensor]:
     """Signals ``(N, K, classes)`` at the scores sent down through the classifier, by each rule.
 
-    All rules and all classes go side by side: on the way down it takes as long to read the
-    classifier's large weights once as to use them.
+    All rules and all classes go side by side: reading the classifier's weights takes most of the
+    time, so they are read once for all.
     """
     sides = (len(rules), *start.shape[:2])
 

@@ -1,4 +1,4 @@
-"""The methods of this book, in one table; everything that lists methods derives its list from it.
+"""The book's five methods, in one table, from which figures, controls and graphs make their lists.
 
 Also here: the rules that tell three of them apart, each for one ReLU. With ``f`` the ReLU's input
 on the way up and ``R`` the signal that arrives at it on the way down:
