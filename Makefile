@@ -67,7 +67,7 @@ lighthouse: book
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -v --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 # The whole book with a network of VGG-16's size; on two cores this takes a while.
 test-vgg16: $(STAMP)
