@@ -42,6 +42,9 @@ def model():
 def wrong():
     return "resnet50"
 
+def four():
+    return network(nn.ReLU()), None, Preprocess(48, 40), "a name"
+
 def fails():
     return network(nn.Linear(1, 1)), None, Preprocess(48, 40)
 """
@@ -209,6 +212,7 @@ WRONG = {
     "no file": (["--model", "yours.py:make"], "no file yours.py"),
     "no function": (["--model", "mine.py:made"], "no function 'made'"),
     "no network": (["--model", "mine.py:wrong"], "gave a str in place of a network"),
+    "too much": (["--model", "mine.py:four"], "gave 4 things; a network, class names and"),
     "class": (["--class", "dodo"], "knows no class 'dodo'"),
     "number": (["--class", "108"], "knows no class '108'"),
     "than alone": (["--than", "tabby"], "needs a --class"),
