@@ -59,6 +59,8 @@ class RuledReLU(torch.autograd.Function):
     def backward(ctx, signal):
         """The rule, for ``f``; nothing for the three settings."""
         (mask,) = ctx.saved_tensors
+        if mask.dtype != torch.bool:  # a checkpoint that checks nothing has put another here
+            raise CheckpointError("the mask of a ReLU is none")
         # a clone: the rules work in place, and other branches of the network may share the signal
         return ctx.rule(signal.clone(), mask), None, None, None
 
@@ -382,7 +384,16 @@ def walks_down(values: torch.Tensor, at: list[torch.Tensor]) -> Iterator[tuple[t
     """For each of K columns of ``(N, K)`` numbers its gradient for all tensors of ``at``."""
     for k, column in enumerate(values.unbind(1)):
         # photos do not mix, so the sum's gradient is each photo's own
-        yield torch.autograd.grad(column.sum(), at, retain_graph=k + 1 < values.shape[1])
+        try:
+            gradients = torch.autograd.grad(column.sum(), at, retain_graph=k + 1 < values.shape[1])
+        except (CheckpointError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            raise ModelError(
+                f"Autograd finds no way down through this network: {error} Explain it without "
+                "what it names, such as a change in place of what is needed again."
+            ) from error
+        yield gradients
 
 
 def grad_cam_any(

@@ -6,7 +6,7 @@ import argparse
 import glob
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     matplotlib.use("agg")  # figures go to files; none needs a screen
     try:
+        if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text
+            sys.stdout.reconfigure(errors="backslashreplace")
         rows_of(options.methods)
+        if options.top < 1:
+            raise ModelError(f"--top is a number of classes, not {options.top}.")
         if options.colours not in matplotlib.colormaps:
             raise ModelError(f"matplotlib has no colours {options.colours!r}; try {HEAT} or jet.")
         model = _resized(load_any(options.model, options.device), options.size)
@@ -95,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("explained"), metavar="FOLDER",
         help="where the figures go (explained)")  # fmt: skip
     add("--device", help="cpu, cuda, mps (default: the best there is)")
-    add("--json", action="store_true", help="print a line of JSON per photo instead of text")
+    add(
+        "--json",
+        action="store_true",
+        help="print a line of JSON per photo (or layer) instead of text",
+    )
     return parser
 
 
@@ -132,10 +140,14 @@ def find_photos(sources: list[str]) -> Iterator[tuple[str, str | None]]:
 class Explainer:
     """One model, one question, and any number of photos; a figure and a record for each."""
 
-    def __init__(self, model: Model, options: argparse.Namespace) -> None:
+    def __init__(
+        self, model: Model, options: argparse.Namespace, photos: Iterable[str] = ()
+    ) -> None:
         self.model, self.options, self.layer = model, options, options.layer
         self.methods = options.methods or list(METHODS)
-        self.targets, self.written = _targets(model, options), set()
+        self.targets = _targets(model, options)
+        #: Where no figure goes: other figures' places, and the photos themselves.
+        self.taken = {Path(photo).resolve() for photo in photos}
 
     def explain(self, photo: str) -> dict:
         """The photo's record, as ``--json`` prints it; its figure is written.
@@ -205,12 +217,13 @@ class Explainer:
             return maps
 
     def path(self, photo: str) -> Path:
-        """Where the photo's figure goes; of photos with one name the later get a number."""
-        name, number = Path(photo).stem, 2
-        while name in self.written:
-            name, number = f"{Path(photo).stem}-{number}", number + 1
-        self.written.add(name)
-        return self.options.out / f"{name}.png"
+        """Where the photo's figure goes; with a number if a photo or another figure is there."""
+        stem, number = Path(photo).stem, 2
+        path = self.options.out / f"{stem}.png"
+        while path.resolve() in self.taken:
+            path, number = self.options.out / f"{stem}-{number}.png", number + 1
+        self.taken.add(path.resolve())
+        return path
 
 
 def _class(model: Model, text: str) -> int:
@@ -235,15 +248,16 @@ def _targets(model: Model, options: argparse.Namespace) -> list[tuple[str, objec
 
 
 def _explain_all(model: Model, options: argparse.Namespace) -> int:
-    explainer, bad = Explainer(model, options), 0
-    photos = list(find_photos(options.photos))
+    photos, bad = list(find_photos(options.photos)), 0
+    explainer = Explainer(model, options, [photo for photo, _ in photos])
     for number, (photo, problem) in enumerate(photos):
         _progress(number, len(photos), photo)
         try:
             if problem:
                 raise PhotoError(problem)
             if options.layers:
-                return _list_layers(model, photo)
+                _list_layers(model, photo, options.json)
+                return 1 if bad else 0
             record = explainer.explain(photo)
         except ModelError:
             raise
@@ -259,11 +273,13 @@ def _explain_all(model: Model, options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _list_layers(model: Model, photo: str) -> int:
+def _list_layers(model: Model, photo: str, as_json: bool) -> None:
     for layer in layers(model.network, model.prepare(photo)):
+        if as_json:
+            print(json.dumps(layer._asdict()))
+            continue
         maps = " x ".join(map(str, layer.maps)) if layer.maps else f"{layer.output[1]} tokens"
         print(f"{layer.name:40} {layer.kind:20} {maps}{'' if layer.whole else '   (a part)'}")
-    return 0
 
 
 def _report(record: dict) -> None:

@@ -285,7 +285,7 @@ class Deconvnet(nn.Module):
         - A layer with weights (or an average pooling) goes down by the adjoint of what it really
           computes, ``<L v, y> = <v, L^T y>``. Else it has a forward of its own (it standardises
           its weight, say) or a hook, and the weight does not lead back through it.
-        - Any other layer gives what its step gives.
+        - Any other layer gives what its step gives, for large numbers, too.
         - The network's scores are those of its steps, one behind the other. Else there is more
           between them: a functional ReLU, a skip connection.
 
@@ -329,7 +329,7 @@ class Deconvnet(nn.Module):
             try:
                 out, _ = step.up(laid_out(x))
                 affine = isinstance(step, AFFINE)
-                right = is_adjoint(step, x) if affine else agree(layer(x.clone()), out)
+                right = is_adjoint(step, x) if affine else does_the_same(step, layer, x)
             except Exception as error:
                 raise ModelError(
                     f"{where} of {name}, a {type(layer).__name__}, does not go with what comes "
@@ -497,19 +497,35 @@ def is_adjoint(step: nn.Module, like: torch.Tensor) -> bool:
     """Whether an affine step for inputs such as ``like`` goes down by the adjoint of its way up.
 
     The dot-product test: ``<L v, y> = <v, L^T y>`` for the step's linear part ``L``, a random
-    signal ``y``, and the difference ``v`` of two random inputs, in which constants fall out. The
-    inputs have at least 6 x 7 places, so that a kernel meets more than the border.
+    signal ``y``, and the differences ``v`` of a random input to two others, in which constants fall
+    out. One of these is large, for what a layer does beyond a limit. The inputs have at least 6 x 7
+    places, so that a kernel meets more than the border.
     """
     random = torch.Generator().manual_seed(0)
     places = (max(side, least) for side, least in zip(like.shape[2:], (6, 7), strict=False))
-    x = torch.randn((2, like.shape[1], *places), generator=random).to(like)
+    x = torch.randn((3, like.shape[1], *places), generator=random).to(like)
+    x[2:] *= large(like)
     out, noted = step.up(laid_out(x))
     signal = torch.randn((1, *out.shape[1:]), generator=random).to(like)
     down = step.down(laid_out(signal), noted, None)
     x, out, signal, down = (t.cpu().double() for t in (x, out, signal, down))
-    above, below = (out[:1] - out[1:]) * signal, (x[:1] - x[1:]) * down
-    size = out.norm() + below.norm()  # of what has been rounded
-    return bool((above.sum() - below.sum()).abs() <= rounding(like) * size)
+    above, below = ((t[:1] - t[1:]).flatten(1) for t in (out, x))
+    above, below = above * signal.flatten(1), below * down.flatten(1)
+    # of what has been rounded
+    size = (out[:1].norm() + out[1:].flatten(1).norm(dim=1)) + below.norm(dim=1)
+    return bool(((above.sum(1) - below.sum(1)).abs() <= rounding(like) * size).all())
+
+
+def does_the_same(step: nn.Module, layer: nn.Module, like: torch.Tensor) -> bool:
+    """Whether a layer gives what its step gives, for ``like`` and for large random numbers."""
+    random = torch.Generator().manual_seed(0)
+    wide = large(like) * torch.randn(like.shape, generator=random).to(like)
+    return all(agree(layer(x.clone()), step.up(laid_out(x))[0]) for x in (like, wide))
+
+
+def large(like: torch.Tensor) -> float:
+    """A number larger than what flows in networks, of which sums fit the dtype of ``like``."""
+    return 1e4 if torch.finfo(like.dtype).max > 1e30 else 10.0
 
 
 def rounding(x: torch.Tensor) -> float:

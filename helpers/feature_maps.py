@@ -236,6 +236,12 @@ def layout(
     """
     if output.ndim == 3:
         size = token_grid(output.shape[1], photos, layer, grid)
+        if grid is None and tokens_stand_last(output, photos, layer):
+            raise ModelError(
+                f"This {type(layer).__name__} gives {tuple(output.shape)}, with the tokens last. "
+                "Choose a layer behind the one that puts the channels last, (N, T, C), or before "
+                "the maps were flattened."
+            )
         return lambda tokens: tokens[:, -math.prod(size) :].transpose(1, 2).unflatten(2, size)
     if channels_stand_last(output, photos, layer):
         return lambda maps: maps.permute(0, 3, 1, 2)
@@ -248,9 +254,10 @@ def token_grid(
     """Rows and columns of tokens; without ``grid`` of the photo's proportion, and 0 or 1 before."""
     height, width = photos.shape[-2:]
     if grid is not None:
-        if min(grid) >= 1 and math.prod(grid) <= count:
+        pair = isinstance(grid, (tuple, list)) and [type(side) for side in grid] == [int, int]
+        if pair and min(grid) >= 1 and math.prod(grid) <= count:
             return tuple(grid)
-        raise ModelError(f"There is no grid {tuple(grid)} in {count} tokens.")
+        raise ModelError(f"There is no grid {grid} in {count} tokens: it is (rows, columns).")
     for places in (count, count - 1):
         rows = math.isqrt(places * height // width)
         if rows and places % rows == 0 and rows * width == places // rows * height:
@@ -262,6 +269,16 @@ def token_grid(
     )
 
 
+def tokens_stand_last(output: torch.Tensor, photos: torch.Tensor, layer: nn.Module) -> bool:
+    """Are tokens laid out as ``(N, C, T)``? Asked only where both axes could be a grid."""
+    try:
+        token_grid(output.shape[2], photos, layer, None)
+    except ModelError:
+        return False
+    last = shift(output, photos, 2)
+    return last > photos.shape[3] / 8 and last > shift(output, photos, 1)
+
+
 def channels_stand_last(maps: torch.Tensor, photos: torch.Tensor, layer: nn.Module) -> bool:
     """Are maps made from ``photos`` laid out as ``(N, h, w, C)``? A ``ModelError`` in doubt.
 
@@ -269,7 +286,7 @@ def channels_stand_last(maps: torch.Tensor, photos: torch.Tensor, layer: nn.Modu
     of 64 x 64 places, it is asked which axis goes from left to right in the photos.
     """
     _, c, h, w = maps.shape
-    if w == 1:
+    if h == w == 1:
         return False
     first, last = misfit(h, w, photos), misfit(c, h, photos)
     if last == first == 0:
@@ -286,12 +303,17 @@ def channels_stand_last(maps: torch.Tensor, photos: torch.Tensor, layer: nn.Modu
 
 
 def shift(maps: torch.Tensor, photos: torch.Tensor, axis: int) -> float:
-    """How far to the right of its first entry the last one of ``axis`` looks in the photos."""
+    """How far to the right of its first entry the last one of ``axis`` looks in the photos.
+
+    0 if one of them looks nowhere.
+    """
     centres = []
     for entry in (maps.select(axis, 0), maps.select(axis, -1)):
         (reach,) = torch.autograd.grad(entry.sum(), photos, retain_graph=True)
         weights = reach.abs().sum(dim=(0, 1, 2))
         places = torch.arange(len(weights), device=weights.device)
+        if not weights.any():  # a dead channel looks nowhere
+            return 0.0
         centres.append(float((weights * places).sum() / weights.sum()))
     return centres[1] - centres[0]
 

@@ -17,6 +17,7 @@ from .checks import (
     evaluating,
     vgg_parts,
 )
+from .deconvnet import agree, first_answer
 from .errors import ModelError
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
@@ -69,8 +70,9 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     Raises
     ------
     ModelError
-        If the network has no ``features``, ``avgpool`` and ``classifier``, or no such layer, or
-        if scores or gradients are NaN or infinite.
+        If the network has no ``features``, ``avgpool`` and ``classifier``, or computes more than
+        these one behind the other; if there is no such layer; or if scores or gradients are NaN or
+        infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
 
@@ -108,12 +110,13 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
     """Grad-CAM of the K classes a photo, ``(N, K)``, that ``choose`` makes out of the scores."""
     check_photos(x)
     features, avgpool, classifier = vgg_parts(network)
-    if not -len(features) <= layer < len(features):
-        raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer}.")
+    if not isinstance(layer, int) or not -len(features) <= layer < len(features):
+        raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer!r}.")
     cut = layer % len(features) + 1
     # a caller's inference mode would forbid the gradients that are needed
     with torch.inference_mode(False), evaluating(network):
         with torch.no_grad():
+            _check_parts(network, x)
             below = features[:cut](x.clone())
         with torch.enable_grad():
             below.requires_grad_()
@@ -121,6 +124,11 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
             top = avgpool(features[cut:](below.clone()))
             scores = classifier(torch.flatten(top, 1))
         check_finite(scores, "The network answers with")
+        if not scores.requires_grad:
+            raise ModelError(
+                f"The scores of {type(network).__name__} have no gradient: a part behind this "
+                "layer runs under torch.no_grad() or on detached tensors. Explain it without."
+            )
         chosen, maps = choose(scores), below.detach()
         cams, weights = [], []
         for gradient in _gradients(scores, below, chosen):
@@ -129,6 +137,26 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
     weights = torch.stack(weights, dim=1)
     check_finite(weights, "The gradient holds")
     return GradCAM(torch.stack(cams, dim=1), weights, chosen, scores.detach())
+
+
+def _check_parts(network: nn.Module, x: torch.Tensor) -> None:
+    """A ``ModelError`` unless the three parts, one behind the other, give the network's scores."""
+    features, avgpool, classifier = vgg_parts(network)
+    try:
+        x, want = first_answer(network)  # of a small photo, which takes the least time
+    except ModelError:
+        x, want = x[:1].clone(), network(x[:1].clone())
+    check_finite(want, "The network answers with")
+    try:
+        same = agree(want, classifier(torch.flatten(avgpool(features(x)), 1)))
+    except RuntimeError:  # there is more between them, without which the shapes do not fit
+        same = False
+    if not same:
+        raise ModelError(
+            f"{type(network).__name__} computes something else than features, avgpool and "
+            "classifier one behind the other (a functional ReLU between them?). Ask it by "
+            "grad_cam_any."
+        )
 
 
 def _gradients(

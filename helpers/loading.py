@@ -54,7 +54,11 @@ def load_any(spec: str, device: str | None = None) -> Model:
     made = loaders[origin](name) if origin in loaders else _own(Path(origin), name)
     if isinstance(made, Model):
         return made
-    network, *rest = made
+    network, *rest = made or (None,)
+    if len(rest) > 2:
+        raise ModelError(
+            f"{spec} gave {len(made)} things; a network, class names and preprocessing are taken."
+        )
     if not isinstance(network, nn.Module):
         raise ModelError(f"{spec} gave a {type(network).__name__} in place of a network.")
     return Model.of(network.to(target), *rest, name=name)

@@ -118,8 +118,8 @@ class Model:
         with torch.inference_mode():
             answer = check_scores(network(x), network, x)
         if class_names is None:
-            class_names = map(str, range(answer.shape[1]))
-        class_names = tuple(class_names)
+            class_names = range(answer.shape[1])
+        class_names = tuple(map(str, class_names))
         if len(class_names) != answer.shape[1]:
             raise ModelError(
                 f"{name} has {answer.shape[1]} scores, and {len(class_names)} names are given."

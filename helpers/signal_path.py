@@ -236,9 +236,16 @@ class SignalPath:
             )
         if (
             name in ("Max", "Amax", "Min", "Amin")
-            and node_name(node.next_functions[0][0]) == "Stack"
+            and (below := node.next_functions[0][0])
+            and (
+                node_name(below) == "Stack"
+                or node_name(below) == "Cat"
+                and len(self.inputs(below)) < len(below.next_functions)
+            )
         ):
-            return "bend"  # the larger of two signals, written another way
+            return (
+                "bend"  # the larger of two signals, or of one and a constant, written another way
+            )
         if name.startswith(("GridSampler", "CudnnGridSampler")) and self.inputs(node, (1,)):
             return "unknown"
         if _cuts_at_zero(node, name):

@@ -23,6 +23,7 @@ from helpers import (
     saliency,
     saliency_any,
 )
+from helpers.feature_maps import token_grid
 
 from .comparing import assert_close
 from .networks import narrow, noise, randomise
@@ -265,6 +266,72 @@ class Heads(nn.Module):
 
     def forward(self, x):
         return x.flatten(2).unflatten(1, (2, 4)).transpose(2, 3)
+
+
+@pytest.mark.parametrize("silent", [0, 3, 7])
+def test_a_silent_channel_does_not_decide_where_the_channels_stand(silent):
+    """Eight channels of 8 x 8 places: both readings fit, and the silent channel looks nowhere."""
+    network, x = channels_last(32, 32, 8), noise(1, 32)
+    network[3] = nn.ReLU()  # so that the silent channel has no gradient at all
+    with torch.no_grad():
+        network[0].weight[silent], network[0].bias[silent] = 0, -1
+    want, got = (grad_cam_any(network, x, network[place], 1) for place in (4, 3))
+    assert want.weights.any()
+    assert_close(got.weights, want.weights)
+    torch.testing.assert_close(got.maps, want.maps)
+
+
+def test_one_channel_may_stand_last():
+    network, x = channels_last(32, 32, 1), noise(1, 32)
+    for place in (3, 4):
+        assert grad_cam_any(network, x, network[place], 0).maps.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_tokens_that_stand_last_are_refused(channels):
+    """As many channels as a grid has places are no grid."""
+
+    class Head(nn.Linear):
+        def forward(self, tokens):
+            return super().forward(tokens.mean(1))
+
+    network, x = (
+        randomise(
+            nn.Sequential(
+                nn.Conv2d(3, channels, 4, 4), nn.Flatten(2), Permuted(0, 2, 1), Head(channels, 5)
+            )
+        ),
+        noise(1, 32),
+    )
+    assert_close(grad_cam_any(network, x, "2", 1).maps, grad_cam_any(network, x, "0", 1).maps)
+    with pytest.raises(ModelError, match="with the tokens last"):
+        grad_cam_any(network, x, "1", 1)
+
+
+@pytest.mark.parametrize("grid", [8, "8x8", (8,), (8, 8, 1), (8.0, 8.0), (-1, -64), (9, 8)])
+def test_a_grid_that_is_none_is_refused(grid):
+    with pytest.raises(ModelError, match="no grid .* in 64 tokens: it is .rows, columns"):
+        token_grid(64, noise(1, 32), nn.Identity(), grid)
+
+
+def test_what_autograd_cannot_go_down_is_said():
+    """A sigmoid needs its values again."""
+    network = Wrapped(lambda net, x: net.head(net.body(net.stem(x).sigmoid().mul_(2))))
+    for name in ("gradient", "grad_cam"):
+        with pytest.raises(ModelError, match="no way down.*inplace operation"):
+            both(network, X, 0, network.stem)[name]()
+
+
+def test_a_checkpoint_that_checks_nothing_is_found():
+    network = Wrapped(
+        lambda net, x: net.head(
+            checkpoint(
+                F.relu, net.body[0](net.stem(x)), use_reentrant=False, determinism_check="none"
+            )
+        )
+    )
+    with pytest.raises(ModelError, match="checkpointing"):
+        saliency_any(network, X, 0)
 
 
 def test_what_has_four_dimensions_but_no_places_is_refused():

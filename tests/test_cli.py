@@ -1,6 +1,7 @@
 """The command line, on good photos and bad ones."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -40,6 +41,9 @@ def model():
 
 def wrong():
     return "resnet50"
+
+def four():
+    return network(nn.ReLU()), None, Preprocess(48, 40), "a name"
 
 def fails():
     return network(nn.Linear(1, 1)), None, Preprocess(48, 40)
@@ -126,6 +130,30 @@ def test_json_has_a_line_per_photo(folder, capsys):
     assert len(titles) == 8 and titles[0] == "tiger cat" and titles[4] == "dog"
 
 
+def test_no_figure_is_written_over_a_photo(folder, capsys):
+    Image.new("RGB", (40, 40), "green").save("photos/a.png")
+    before = {path: path.read_bytes() for path in (folder / "photos").glob("*.png")}
+    words = ["photos", "--model", "mine.py:make", "--out", "photos/../photos"]
+    status, out, _ = run(*words, capsys=capsys)
+    assert status == 0 and len(before) == 2
+    assert {path: path.read_bytes() for path in before} == before
+    written = [line.split()[1] for line in out.splitlines() if "->" in line]
+    assert [name.rpartition("/")[2] for name in written] == ["a-2.png", "a-3.png", "b-2.png"]
+
+
+def test_a_name_that_is_no_text_is_no_error(folder):
+    name = b"photos/\xff.png"
+    (folder / "photos" / "b.png").rename(os.fsdecode(name))
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers", name, "--model", "mine.py:make"],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith("photos/\\udcff.png\n")
+
+
 def test_options_change_what_they_say(folder, capsys):
     base = ["photos/a.jpg", "--model", "mine.py:make", "--class", "dog"]
     pictures = {}
@@ -156,6 +184,11 @@ def test_layers_are_listed(folder, capsys):
         ["0", "Conv2d"], ["1", "ReLU"], ["2", "Conv2d"], ["3", "ReLU"],
     ]  # fmt: skip
     assert "8 x 36 x 36" in out and not (folder / "explained").exists()
+    words = ["broken.jpg", "photos/a.jpg", "--model", "mine.py:make", "--layers", "--json"]
+    status, out, err = run(*words, capsys=capsys)
+    first = json.loads(out.splitlines()[1])
+    assert status == 1 and "broken.jpg" in err
+    assert [first["name"], first["maps"]] == ["0", [8, 38, 38]]
 
 
 def test_networks_with_other_activations_get_what_they_can(folder, capsys):
@@ -179,12 +212,14 @@ WRONG = {
     "no file": (["--model", "yours.py:make"], "no file yours.py"),
     "no function": (["--model", "mine.py:made"], "no function 'made'"),
     "no network": (["--model", "mine.py:wrong"], "gave a str in place of a network"),
+    "too much": (["--model", "mine.py:four"], "gave 4 things; a network, class names and"),
     "class": (["--class", "dodo"], "knows no class 'dodo'"),
     "number": (["--class", "108"], "knows no class '108'"),
     "than alone": (["--than", "tabby"], "needs a --class"),
     "layer": (["--layer", "layer4"], "no layer 'layer4'"),
     "colours": (["--colours", "plaid"], "no colours 'plaid'"),
     "size": (["--size", "0"], "not 0"),
+    "top": (["--top", "0"], "number of classes, not 0"),
     "device": (["--device", "abacus"], "'abacus', which cannot be used"),
 }
 

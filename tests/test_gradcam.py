@@ -9,6 +9,7 @@ from torch import nn
 
 from helpers import (
     GuidedBackprop,
+    ModelError,
     all_maps,
     cam_from_gradient,
     grad_cam,
@@ -240,7 +241,7 @@ def test_resize_maps_is_what_opencv_does(size):
 
 
 def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
-    network = nn.Module()
+    network = Bent(nn.Identity())
     network.features = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Dropout(inplace=True), nn.ReLU(inplace=True)
     )
@@ -265,3 +266,47 @@ def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions
     assert {name: (id(p), p.dtype) for name, p in network.named_parameters()} == before
     shared = {id(p) for p in walk.parameters()} & {id(p) for p in network.parameters()}
     assert shared == {id(p) for p in network.features.parameters()}
+
+
+class Bent(nn.Module):
+    """Laid out as a VGG; ``between`` is what happens to the feature maps before the pooling."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+        self.avgpool, self.between = nn.AdaptiveAvgPool2d(2), between
+        self.classifier = nn.Sequential(nn.Linear(16, 5))
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.avgpool(self.between(self.features(x))), 1))
+
+
+def test_what_stands_between_the_parts_is_not_passed_over():
+    assert grad_cam(Bent(nn.Identity()), noise(1, 40), 1).scores.shape == (1, 5)
+    with pytest.raises(ModelError, match="something else than features.*grad_cam_any"):
+        grad_cam(Bent(nn.functional.relu), noise(1, 40), 1)
+    with pytest.raises(ModelError, match="something else than features.*grad_cam_any"):
+        grad_cam(Bent(lambda f: f[:, :, :1]), noise(1, 40), 1)
+
+
+def test_a_network_of_one_size_is_checked_at_that_size():
+    network = Bent(nn.Identity())
+    network.avgpool = nn.Identity()
+    network.classifier[0] = nn.Linear(4 * 36 * 36, 5)
+    assert grad_cam(network, noise(1, 40), 1).maps.any()
+    network.between = nn.ReLU()
+    with pytest.raises(ModelError, match="something else than features"):
+        grad_cam(network, noise(1, 40), 1)
+
+
+@pytest.mark.parametrize("layer", ["features", None, 1.0, nn.ReLU()])
+def test_a_layer_that_is_no_number_is_refused(layer):
+    with pytest.raises(ModelError, match="features has layers 0 to 2, not "):
+        grad_cam(Bent(nn.Identity()), noise(1, 40), 1, layer)
+
+
+def test_scores_without_a_gradient_are_refused():
+    network = Bent(nn.Identity())
+    network.classifier[0].register_forward_hook(lambda module, inputs, output: output.detach())
+    with pytest.raises(ModelError, match="have no gradient"):
+        grad_cam(network, noise(1, 40), 1)

@@ -62,6 +62,10 @@ def test_preprocessing_is_read_and_names_may_be_missing():
     assert Model.of(small(), preprocess=Preprocess(8, 8)).class_names == ("0", "1", "2", "3", "4")
 
 
+def test_names_may_be_numbers():
+    assert Model.of(small(), range(10, 15), Preprocess(32, 32)).class_index("12") == 2
+
+
 def test_scores_are_picked():
     class Dict(nn.Module):
         def __init__(self):

@@ -134,6 +134,16 @@ class Bounded(nn.ReLU):
         return x.clamp(0, 0.5)
 
 
+class BoundedFarAway(nn.ReLU):
+    def forward(self, x):
+        return x.clamp(0, 6)
+
+
+class Saturated(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).clamp(-50, 50)
+
+
 class Always(nn.Dropout):
     """Drops half of the units when asked, too (Monte Carlo dropout), here always the same."""
 
@@ -184,6 +194,21 @@ def test_a_layer_that_computes_more_is_refused_by_its_name(make, where, monkeypa
     # and rightly so: the map would be another
     monkeypatch.setattr(Deconvnet, "_check_against", lambda *args: None)
     assert off(network, photos(70)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "make, where",
+    [
+        (lambda: with_layer("features.3", BoundedFarAway()), "features[3]"),
+        (lambda: with_layer(SECOND, Saturated(4, 4, 3, padding=1)), "features[2]"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_layer_that_computes_more_is_found_where_only_large_numbers_come(make, where, dtype):
+    """What no probe of everyday size meets, a photo may."""
+    with pytest.raises(ModelError, match="does not compute what its kind") as caught:
+        Deconvnet(make().to(dtype))
+    assert where in str(caught.value)
 
 
 class Written(nn.Conv2d):

@@ -162,6 +162,11 @@ FORMULAS = {
     "GELU": (lambda f: f * 0.5 * (1 + torch.erf(f / 2**0.5)), "a signal times", F.gelu),
     "leaky by maximum": (lambda f: torch.maximum(f, 0.1 * f), "maximum \\(once\\)", leaky),
     "leaky by a stack": (lambda f: torch.stack([f, 0.1 * f]).amax(0), "maximum \\(once\\)", leaky),
+    "leaky by a cat with a constant": (
+        lambda f: 0.1 * f + 0.9 * torch.cat([f[None], torch.zeros_like(f)[None]]).amax(0),
+        "maximum \\(once\\)",
+        leaky,
+    ),
     "leaky by where": (
         lambda f: torch.where(f > 0, f, 0.1 * f),
         "where \\(once\\), gt, whose result autograd cannot follow",
