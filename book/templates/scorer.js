@@ -1,11 +1,13 @@
 // The order of what the search finds: Sphinx's own numbers, but first the pages in whose title the
-// words stand, chapters before what stands beside them, and last the pages for authors.
+// words stand, chapters before what stands beside them, then the reference of all functions, whose
+// names are made of the same words, and last the pages for authors.
 // eslint-disable-next-line no-unused-vars -- it is put before Sphinx's own script
 var Scorer = {
   score: ([page, title, , , points]) => {
     const words = new URLSearchParams(location.search).get("q") ?? "";
     if (title.toLowerCase().includes(words.trim().toLowerCase())) points += 20;
     if (page.startsWith("notebooks/")) points += 1;
+    if (page === "book/reference") points -= 50;
     return ["notebooks/template", "book/contributing"].includes(page) ? points - 100 : points;
   },
   objNameMatch: 11,
