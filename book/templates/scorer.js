@@ -5,8 +5,10 @@
 var Scorer = {
   score: ([page, title, , , points]) => {
     const words = new URLSearchParams(location.search).get("q") ?? "";
-    if (title.toLowerCase().includes(words.trim().toLowerCase())) points += 20;
-    if (page.startsWith("notebooks/")) points += 1;
+    const own = page === "book/try"; // where a reader with a photo wants to go
+    if (title.toLowerCase().includes(words.trim().toLowerCase())) points += own ? 25 : 20;
+    const [, chapter] = page.match(/^notebooks\/(\d+)/) ?? [];
+    if (chapter) points += 1 - chapter / 100; // of two alike, the earlier chapter
     if (page === "book/reference") points -= 50;
     return ["notebooks/template", "book/contributing"].includes(page) ? points - 100 : points;
   },
