@@ -28,7 +28,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from .checks import check_any_photos, check_scores, evaluating, seen_by_python
 from .errors import ModelError
-from .feature_maps import Place, check_output, find_layers, layout, watching
+from .feature_maps import Place, check_output, find_layers, layout, watched_pass
 from .gradcam import GradCAM, cam_from_gradient, resize_maps
 from .guided import GuidedGradCAM
 from .methods import RULES, rows_of, rule_of
@@ -472,15 +472,7 @@ def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
     """Grad-CAM of the K numbers a photo, ``(N, K)``, that ``ask`` makes out of the scores."""
     x, network = check_any_photos(x), seen_by_python(network)
     places = find_layers(layer, network, x, grid)
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        evaluating(network),
-        watching(places) as outputs,
-    ):
-        # the photo wants a gradient so that frozen networks make a graph too
-        leaf = x.detach().clone().requires_grad_()
-        scores = check_scores(network(leaf.clone()), network, x)
+    with watched_pass(network, x, places) as (leaf, scores, outputs):
         above = [check_output(outputs[place], place, x) for place in places]
         path = path_down(scores, leaf, type(network).__name__)
         for place, output in zip(places, above, strict=True):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import torch
 
+from .gradcam import resize_maps
 from .methods import TABLE
 
 #: From feature maps ``A`` and gradients ``G``, ``(N, C, h, w)``, to weights.
@@ -125,11 +126,9 @@ def score_weights(
     torch.Tensor
         ``(1, C, 1, 1)``, positive, with the sum 1.
     """
-    masks = torch.nn.functional.interpolate(
-        maps, size=photo.shape[-2:], mode="bilinear", align_corners=False
-    )
+    masks = resize_maps(maps[0], photo.shape[-2:])[:, None]
     low, high = masks.amin(dim=(2, 3), keepdim=True), masks.amax(dim=(2, 3), keepdim=True)
-    masks = torch.where(high > low, (masks - low) / (high - low), 0).transpose(0, 1)
+    masks = torch.where(high > low, (masks - low) / (high - low), 0)
     scores = torch.cat([score(photo * part) for part in masks.split(batch)])
     return scores.softmax(dim=0).view(1, -1, 1, 1)
 

@@ -83,14 +83,7 @@ def layers(network: nn.Module, x: torch.Tensor, grid: tuple[int, int] | None = N
     """
     x, network = check_any_photos(x)[:1], seen_by_python(network)
     names = {module: name for name, module in modules_of(network).items()}
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        evaluating(network),
-        watching(names) as outputs,
-    ):
-        leaf = x.detach().clone().requires_grad_()
-        scores = check_scores(network(leaf.clone()), network, x)
+    with watched_pass(network, x, names) as (leaf, scores, outputs):
         path = path_down(scores, leaf, type(network).__name__)
         whole, found = path.bottlenecks(), []
         for module, (output, *more) in outputs.items():
@@ -207,6 +200,26 @@ def watching(modules) -> Iterator[dict[nn.Module, list]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def watched_pass(
+    network: nn.Module, x: torch.Tensor, modules
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[nn.Module, list]]]:
+    """A pass up that records its graph: the photo, a leaf; the scores; what the modules gave.
+
+    The network is in eval mode, and gradients are on, until the block ends.
+    """
+    # a caller's inference mode would forbid the gradient
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluating(network),
+        watching(modules) as outputs,
+    ):
+        # the photo wants a gradient so that frozen networks make a graph too
+        leaf = x.detach().clone().requires_grad_()
+        yield leaf, check_scores(network(leaf.clone()), network, x), outputs
 
 
 def check_output(outputs: list, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

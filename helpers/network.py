@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -17,6 +18,21 @@ CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 #: Channels of the five blocks in the embedded model: a quarter of VGG-16's, in the last block half
 #: (on a CPU the early, large maps cost the time; a wider last block is nearly free).
 EMBEDDED_WIDTHS = (16, 32, 64, 128, 256)
+
+
+def vgg_features(blocks: Iterable[tuple[int, int]], batch_norm: bool = False) -> nn.Sequential:
+    """Blocks ``(channels, convolutions)`` of 3x3 convolutions and ReLUs, a pooling behind each."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, convs in blocks:
+        for _ in range(convs):
+            layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(width))
+            layers.append(nn.ReLU(inplace=True))
+            channels = width
+        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return nn.Sequential(*layers)
 
 
 class VGG16(nn.Module):
@@ -58,20 +74,10 @@ class VGG16(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width, convs in zip(widths, CONVS_PER_BLOCK, strict=True):
-            for _ in range(convs):
-                layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
-                if batch_norm:
-                    layers.append(nn.BatchNorm2d(width))
-                layers.append(nn.ReLU(inplace=True))
-                channels = width
-            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        self.features = nn.Sequential(*layers)
+        self.features = vgg_features(zip(widths, CONVS_PER_BLOCK, strict=True), batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d((pooled, pooled))
         self.classifier = nn.Sequential(
-            nn.Linear(channels * pooled * pooled, hidden),
+            nn.Linear(widths[-1] * pooled * pooled, hidden),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),

@@ -15,6 +15,7 @@ from torch import nn
 
 from .errors import ModelError
 from .models import ASSETS, read_weights
+from .network import vgg_features
 
 WEIGHTS = ASSETS / "twins.safetensors"
 CARD = ASSETS / "twins.json"
@@ -195,20 +196,10 @@ class Twin(nn.Module):
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width, convs in ((12, 1), (24, 1), (32, 2)):
-            for _ in range(convs):
-                layers.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
-                if batch_norm:
-                    layers.append(nn.BatchNorm2d(width))
-                layers.append(nn.ReLU(inplace=True))
-                channels = width
-            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-        self.features = nn.Sequential(*layers)
+        self.features = vgg_features(((12, 1), (24, 1), (32, 2)), batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d((2, 2))
         self.classifier = nn.Sequential(
-            nn.Linear(channels * 4, 32), nn.ReLU(inplace=True), nn.Linear(32, 10)
+            nn.Linear(32 * 4, 32), nn.ReLU(inplace=True), nn.Linear(32, 10)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
