@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -139,7 +140,20 @@ def built(chromium, tmp_path_factory):
     if os.environ.get("BUILT"):
         return Path(os.environ["BUILT"])
     pytest.importorskip("jupyter_book", reason="jupyter-book is not installed")
-    folder = tmp_path_factory.mktemp("book")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return build(tmp_path_factory.mktemp("book"))
+    folder = tmp_path_factory.getbasetemp().parent / "book"  # one for all workers
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            folder.mkdir()
+            build(folder)
+    html = folder / "_build" / "html"
+    assert html.is_dir(), "the book was not built, see the first failure"
+    return html
+
+
+def build(folder: Path) -> Path:
+    """Write the book into an empty folder, no notebook executed; gives the folder of its pages."""
     for name in ("book", "notebooks"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
@@ -151,9 +165,11 @@ def built(chromium, tmp_path_factory):
     (folder / "_config.yml").write_text(
         settings.replace("execute_notebooks: cache", 'execute_notebooks: "off"'), encoding="utf-8"
     )
-    build = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
+    command = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
     built = subprocess.run(
-        [sys.executable, "-c", build, "build", str(folder), "--all"], capture_output=True, text=True
+        [sys.executable, "-c", command, "build", str(folder), "--all"],
+        capture_output=True,
+        text=True,
     )
     assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
     return folder / "_build" / "html"

@@ -263,7 +263,7 @@ def test_photos_may_come_one_after_the_other():
         assert torch.equal(preprocess(file), want[:1])
 
 
-@pytest.mark.parametrize("photos", [[], (), iter([]), {}], ids=repr)
+@pytest.mark.parametrize("photos", [[], (), iter([]), {}], ids=lambda photos: type(photos).__name__)
 def test_no_photo_at_all_is_refused(embedded, photos):
     with pytest.raises(PhotoError, match="no photo to prepare: the list is empty"):
         embedded.prepare(photos)

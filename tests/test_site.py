@@ -40,6 +40,14 @@ def test_a_page_opens_without_a_complaint(site, page, name):
     assert not page.evaluate(FOREIGN)
 
 
+def test_no_page_tells_where_it_was_built(built):
+    """As the default value of a parameter did: it also made the page wider than a phone."""
+    pages = [path for path in built.rglob("*") if path.suffix in {".html", ".js", ".json"}]
+    assert len(pages) > len(PAGES)
+    told = [str(ROOT), str(built.parents[1])]
+    assert not [p for p in pages if any(name in p.read_text(encoding="utf-8") for name in told)]
+
+
 def shown(page, name):
     """What the player shows now: the addresses of its pictures, and its words."""
     box = page.locator(f"#{name}")
