@@ -66,8 +66,8 @@ lighthouse: book
 	$(BIN)/python -m tests.lighthouse _build/html
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 # The whole book with a network of VGG-16's size; on two cores this takes a while.
 test-vgg16: $(STAMP)
