@@ -117,6 +117,9 @@ def test_solutions_are_folded(notebook):
     begin = next(i for i, cell in enumerate(cells) if "## Exercises" in source(cell))
     solutions = [cell for cell in cells[begin:] if cell["cell_type"] == "code"]
     assert solutions and all("hide-cell" in cell["metadata"]["tags"] for cell in solutions)
+    for cell, after in zip(cells[begin:], cells[begin + 1 :], strict=False):
+        if cell in solutions:
+            assert source(after).startswith('<details class="answer"><summary>Answer</summary>')
 
 
 def test_every_section_with_code_has_something_that_is_compared(notebook):

@@ -85,7 +85,11 @@ def markup(words: dict, shown: list, alt: str, first: bool) -> str:
         least = f"--least: {shown[0][1][0] // 2}px"
         return f'<div class="chart" style="{least}">{images[0]} alt="{alt}"></div>{note}'
     widest = max(wide for _, (wide, _) in shown)
-    titles = [escape(title).replace("\n", "<br>") for title in words["titles"]]
+    # the one long word of the titles may be broken where it is put together
+    titles = [
+        escape(title).replace("\n", "<br>").replace("backprop", "back&shy;prop")
+        for title in words["titles"]
+    ]
     panels = "".join(
         f'<div class="panel"><div class="panel-title">{title}</div>'
         f'{image} alt="" style="width: {100 * wide / widest:.4g}%"></div>'
