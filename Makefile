@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book pdf lighthouse test test-vgg16 lint format links runtime benchmark mutants install train clean \
+.PHONY: help book pdf catalogues lighthouse test test-vgg16 lint format links runtime benchmark mutants install train clean \
 	distclean address
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
 	@echo "make format               let ruff, and prettier, mend what they can"
 	@echo "make lighthouse           Lighthouse's marks for the site on a phone (needs Chromium and npm)"
+	@echo "make catalogues           after an edit of the English text: update what is to be translated"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
@@ -84,6 +85,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if test -d node_modules && command -v npm >/dev/null; then npm run --silent format; fi
+
+# What contributing says about translations begins with this.
+catalogues: $(STAMP)
+	$(BIN)/python -m book.translate catalogues
 
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck

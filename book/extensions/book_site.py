@@ -42,6 +42,8 @@ def write_live_assets(app) -> None:
 
     It is made once; `make book` empties _build when the helpers or the weights change.
     """
+    if app.builder.format != "html":
+        return
     folder = Path(app.outdir).parent / "live"
     last = folder / "live" / "model.json"
     made_by = max(path.stat().st_mtime for path in Path(__file__).parent.glob("*.py"))
@@ -103,7 +105,7 @@ def draw_schematics(app, doctree, docname) -> None:
 def add_search_words(app, doctree) -> None:
     """Words under which a reader may look for a page that says it in others, for the search."""
     words = app.config.search_words.get(app.env.docname)
-    if words:
+    if words and app.builder.format == "html":
         doctree.insert(0, nodes.meta(name="keywords", content=", ".join(words.split())))
 
 

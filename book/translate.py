@@ -1,0 +1,204 @@
+"""The book in another language: message catalogues, and what is built from them.
+
+    python -m book.translate catalogues             after an edit of the English text
+    python -m book.translate check book/notation    is what a catalogue says whole?
+
+The English pages are the source. Sphinx cuts them into messages, a paragraph, a title or a caption
+each, and ``locale/ja/LC_MESSAGES`` holds one catalogue a page, with the same name. The site's own
+few words are in ``sphinx.po``, together with words that the theme's catalogue lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from babel.messages import pofile
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_file
+
+ROOT = Path(__file__).parents[1]
+LANGUAGE = "ja"
+CATALOGUES = ROOT / "locale" / LANGUAGE / "LC_MESSAGES"
+#: The catalogue of the words that stand in no page.
+SITE = "sphinx"
+#: The only header: neither dates nor names, which would differ in every diff.
+HEADER = f"""msgid ""
+msgstr ""
+"Language: {LANGUAGE}\\n"
+"MIME-Version: 1.0\\n"
+"Content-Type: text/plain; charset=UTF-8\\n"
+"Content-Transfer-Encoding: 8bit\\n"
+
+"""
+
+# What a translation must keep, each kind as it is written in the pages (MyST).
+FORMULA = re.compile(r"(?<![\\$])\$(?!\$)(?:\\.|[^$\\])+\$")
+CODE = re.compile(r"(?<![`}])(`+)(?!`).+?(?<!`)\1(?!`)")
+ROLE = re.compile(r"(\{[\w:-]+\})`(?:[^`<]*<)?([^`>]*)>?`")  # its name and target; not its words
+TARGET = re.compile(r"(?<=\])\((?:[^()\s]|\([^()\s]*\))*\)")
+TAG = re.compile(r"</?\w[^<>]*>")
+SPAN = re.compile(r"(?<=\])\{[^{}`]*\}")
+
+
+# ---------------------------------------------------------------- messages
+
+
+def extract(folder: Path) -> dict[str, list[str]]:
+    """The messages of every page that need words, in their order, by the catalogue's name.
+
+    ``folder`` is where Sphinx works; no notebook is executed.
+    """
+    from book.build import run_sphinx
+
+    status = run_sphinx("gettext", folder / "gettext", nb_execution_mode="off")
+    if status:
+        raise RuntimeError("Sphinx could not read the pages, see above")
+    found = {}
+    for path in sorted((folder / "gettext").rglob("*.pot")):
+        name = path.relative_to(folder / "gettext").with_suffix("").as_posix()
+        found[name] = [message.id for message in read(path) if has_words(message.id)]
+    found[SITE] = list(dict.fromkeys([*found.get(SITE, []), *site_words()]))
+    return {name: messages for name, messages in found.items() if messages}
+
+
+def site_words() -> list[str]:
+    """What the extensions say by ``_(...)``, and the words of settings that readers see."""
+    from book.extensions.languages import settings_with_words
+
+    said = []
+    for path in sorted((ROOT / "book" / "extensions").glob("*.py")):
+        said += [message for _, message, _, _ in extract_from_file("python", path)]
+    return [*settings_with_words(ROOT / "_config.yml"), *said]
+
+
+def has_words(message: str) -> bool:
+    """Whether anything is left for a translator besides links, formulas, code and citations."""
+    rest = re.sub(r"\[?!?\[[^\]]*\](?=\()", "", message) if "![" in message else message
+    for kind in (ROLE, TARGET, CODE, FORMULA, TAG):
+        rest = kind.sub("", rest)
+    return bool(message) and re.search(r"[^\W\d_]{2}", rest) is not None
+
+
+# ---------------------------------------------------------------- catalogues
+
+
+def read(path: Path) -> Catalog:
+    with path.open("rb") as file:
+        return pofile.read_po(file, locale=LANGUAGE)
+
+
+def catalogues() -> dict[str, Catalog]:
+    """All catalogues, by the name of their page."""
+    return {
+        path.relative_to(CATALOGUES).with_suffix("").as_posix(): read(path)
+        for path in sorted(CATALOGUES.rglob("*.po"))
+    }
+
+
+def write(catalogue: Catalog, path: Path) -> None:
+    """A message is one line, whatever its length: a changed word then changes one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(HEADER.encode())
+        pofile.write_po(
+            file, catalogue, width=0, omit_header=True, ignore_obsolete=True, include_previous=True
+        )
+
+
+def update(messages: dict[str, list[str]]) -> None:
+    """Bring the catalogues to what the pages say now.
+
+    A message that has changed keeps its translation, marked ``fuzzy``, with the old text beside it:
+    Sphinx shows the English text until somebody has looked. A new one that has been translated on
+    another page is taken from there. What no page says any more goes.
+    """
+    old = catalogues()
+    known = {
+        message.id: message.string
+        for catalogue in old.values()
+        for message in catalogue
+        if message.id and message.string and not message.fuzzy
+    }
+    for name, wanted in messages.items():
+        template = Catalog(locale=LANGUAGE)
+        for message in wanted:
+            template.add(message)
+        catalogue = old.pop(name, Catalog(locale=LANGUAGE))
+        catalogue.update(template)
+        for message in catalogue:
+            message.flags &= {"fuzzy"}  # babel takes "100 % of" for a format
+            if message.id in known and (message.fuzzy or not message.string):
+                message.string = known[message.id]
+                message.flags.clear()
+            if not message.string:
+                message.flags.clear()
+            if not message.fuzzy:
+                message.previous_id = []
+        write(catalogue, CATALOGUES / f"{name}.po")
+    for name in old:
+        (CATALOGUES / f"{name}.po").unlink()
+
+
+# ---------------------------------------------------------------- checks
+
+
+def kept(text: str) -> Counter:
+    """What a translation must not change: roles, links' targets, code, formulas and tags."""
+    found = Counter()
+    for kind in (ROLE, TARGET, CODE, FORMULA, TAG, SPAN):
+        for match in kind.finditer(text):
+            found[" ".join(match.groups()) if kind is ROLE else match[0]] += 1
+        text = kind.sub(" ", text)
+    return found
+
+
+def faults(catalogue: Catalog) -> list[str]:
+    """What is missing or differs in a catalogue that is meant to be finished."""
+    found = []
+    for message in catalogue:
+        if not message.id:
+            continue
+        before, after = kept(message.id), kept(message.string or "")
+        if not message.string:
+            found.append(f"not translated: {message.id}")
+        elif message.fuzzy:
+            found.append(f"to be looked at (fuzzy): {message.id}")
+        elif before != after:
+            lost, more = sorted((before - after).elements()), sorted((after - before).elements())
+            found.append(f"lost {lost}, has {more} instead: {message.string}")
+    return found
+
+
+# ---------------------------------------------------------------- commands
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("catalogues", help="bring locale/ to what the pages say now")
+    check = commands.add_parser("check", help="what is missing or differs in catalogues")
+    check.add_argument("page", nargs="*", help="such as notebooks/01_grad_cam; all unless given")
+    chosen = parser.parse_args()
+    if chosen.command == "catalogues":
+        os.chdir(ROOT)
+        update(extract(ROOT / "_build" / "catalogues"))
+        return
+    every = catalogues()
+    count = 0
+    for name in chosen.page or every:
+        name = re.sub(r"^locale/\w+/LC_MESSAGES/|\.(po|md|ipynb)$", "", name)
+        for fault in faults(every[name]):
+            count += 1
+            print(f"{name}: {fault}")
+    sys.exit(count > 0)
+
+
+if __name__ == "__main__":
+    main()
