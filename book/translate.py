@@ -103,6 +103,8 @@ def catalogues() -> dict[str, Catalog]:
 def write(catalogue: Catalog, path: Path) -> None:
     """A message is one line, whatever its length: a changed word then changes one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    for message in catalogue:
+        message.flags &= {"fuzzy"}  # babel takes "100 % of" and "{term}" for formats
     with path.open("wb") as file:
         file.write(HEADER.encode())
         pofile.write_po(
@@ -131,7 +133,6 @@ def update(messages: dict[str, list[str]]) -> None:
         catalogue = old.pop(name, Catalog(locale=LANGUAGE))
         catalogue.update(template)
         for message in catalogue:
-            message.flags &= {"fuzzy"}  # babel takes "100 % of" for a format
             if message.id in known and (message.fuzzy or not message.string):
                 message.string = known[message.id]
                 message.flags.clear()
