@@ -12,11 +12,11 @@ export default defineConfig([
   ]),
   js.configs.recommended,
   {
-    languageOptions: { globals: globals.browser },
+    languageOptions: { globals: { ...globals.browser, words: "readonly" } },
     rules: { "one-var": ["error", "never"] },
   },
   {
     files: ["book/static/live/worker.js"],
-    languageOptions: { globals: globals.worker },
+    languageOptions: { globals: { ...globals.worker, words: "readonly" } },
   },
 ]);

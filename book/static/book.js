@@ -36,19 +36,19 @@
 
   const dialog = document.createElement("dialog");
   dialog.className = "enlarged";
-  dialog.ariaLabel = "Enlarged figure";
+  dialog.ariaLabel = words("enlarged");
   dialog.onclick = ({ target }) => {
     if (target === dialog || target.closest(".enlarged-close")) dialog.close();
   };
 
-  function button(className, words, sign) {
+  function button(className, name, sign) {
     const made = Object.assign(document.createElement("button"), {
       type: "button",
       className,
       textContent: sign,
-      title: words,
+      title: name,
     });
-    made.ariaLabel = words;
+    made.ariaLabel = name;
     return made;
   }
 
@@ -56,15 +56,15 @@
     const large = figure.cloneNode(true);
     all(".enlarge, .headerlink", large).forEach((extra) => extra.remove());
     [large, ...all("[id]", large)].forEach((part) => part.removeAttribute("id"));
-    dialog.replaceChildren(button("enlarged-close", "Close", "×"), large);
+    dialog.replaceChildren(button("enlarged-close", words("close"), "×"), large);
     if (!dialog.isConnected) document.body.append(dialog);
     dialog.showModal();
     all(".chart", dialog).forEach(watch);
   }
 
   for (const figure of all("article figure:has(img)")) {
-    const name = figure.querySelector(".caption-number")?.textContent.trim() ?? "the figure";
-    const opener = button("enlarge", `Enlarge ${name}`, "⤢");
+    const name = figure.querySelector(".caption-number")?.textContent.trim() ?? words("theFigure");
+    const opener = button("enlarge", words("enlarge", { name }), "⤢");
     opener.onclick = () => enlarge(figure);
     (figure.querySelector("figcaption") ?? figure).prepend(opener);
     for (const picture of all(".panels, .chart, .foreign", figure))

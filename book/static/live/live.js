@@ -52,7 +52,7 @@ function element(tag, properties = {}, ...children) {
 async function look(source) {
   const ticket = ++latest;
   busy(true);
-  say("Reading the photo …");
+  say(words("reading"));
   try {
     const given = await source;
     const picture = given instanceof Blob ? await decode(given, await facts) : given;
@@ -60,7 +60,7 @@ async function look(source) {
     else picture.close();
   } catch (error) {
     if (ticket !== latest) return;
-    refuse(error instanceof Refusal ? error.message : `It did not work: ${error}.`);
+    refuse(error instanceof Refusal ? error.message : words("failed", { error }));
   }
 }
 
@@ -82,8 +82,9 @@ async function openCamera() {
     });
   } catch (error) {
     latest++; // whatever is on its way would wipe this sentence away
-    const why = navigator.mediaDevices ? error.message || "no permission" : "only over https";
-    return refuse(`The camera could not be used (${why}). Choose a photo instead.`);
+    const denied = error.message || words("noPermission");
+    const why = navigator.mediaDevices ? denied : words("onlyHttps");
+    return refuse(words("noCamera", { why }));
   } finally {
     opening = false;
   }
@@ -110,7 +111,7 @@ async function ask(question, transfer = [], ticket = ++latest) {
   if (asked < 0) part("any").value = ""; // what was typed belongs to the photo before
   worker ??= startWorker(await facts);
   busy(true);
-  say(loaded ? "Looking …" : `Loading the network and what runs it, ${size()}, once …`);
+  say(loaded ? words("looking") : words("loadingNetwork", { size: size() }));
   worker.postMessage({ ...question, ticket }, transfer);
 }
 
@@ -125,16 +126,8 @@ function startWorker(facts) {
     latest++;
     refuse(sentence);
   };
-  const late = setTimeout(
-    () => fail("The page's worker does not load: the line may have stalled. Choose a photo again."),
-    1000 * patience,
-  );
-  made.onerror = () =>
-    fail(
-      "The page's worker could not start: worker.js or a file that it needs is missing on the " +
-        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari " +
-        "does.",
-    );
+  const late = setTimeout(() => fail(words("workerStalled")), 1000 * patience);
+  made.onerror = () => fail(words("workerMissing"));
   made.onmessage = ({ data }) => {
     if (data.started) clearTimeout(late);
     else if (data.total) showProgress(data);
@@ -146,14 +139,14 @@ function startWorker(facts) {
     else if (data.sentence) refuse(data.sentence);
     else show(data, facts);
   };
-  made.postMessage({ facts, patience });
+  made.postMessage({ facts, patience, language: words.language });
   return made;
 }
 
 function showProgress({ done, total }) {
-  const megabytes = [done, total].map((bytes) => (bytes / 1e6).toFixed(0));
   part("progress").value = done / total;
-  part("loaded").textContent = `${megabytes[0]} of ${megabytes[1]} MB`;
+  const megabytes = (bytes) => (bytes / 1e6).toFixed(0);
+  part("loaded").textContent = words("loaded", { done: megabytes(done), total: megabytes(total) });
 }
 
 /** Ask about a class that was typed; it need not be typed in full. */
@@ -165,16 +158,15 @@ function askByName() {
   const index = names.includes(text) ? names.indexOf(text) : near.length === 1 ? near[0] : -1;
   if (index >= 0) {
     const there = index === asked && index === shown.explained;
-    part("hint").textContent = there ? `“${shown.names[index]}” is what is shown.` : "";
+    part("hint").textContent = there ? words("thatIsShown", { name: shown.names[index] }) : "";
     if (index !== asked) ask({ square: shown.square, wanted: index });
     return;
   }
   const suggestions = near.slice(0, 5).map((i) => shown.names[i]);
-  part("hint").textContent =
-    `The network knows no class “${part("any").value}”. ` +
-    (near.length
-      ? `Did you mean ${suggestions.join(", ")}?`
-      : "The list below the field has all of them.");
+  const more = near.length
+    ? words("didYouMean", { names: suggestions.join(", ") })
+    : words("listBelow");
+  part("hint").textContent = words("noClass", { name: part("any").value, more });
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -196,13 +188,13 @@ function show(answer, { classNames, crop, heat }) {
   draw(...pictures.keys());
   busy(false);
   part("results").hidden = false;
-  say(`${described()}. Computed here, in ${answer.seconds.toFixed(1)} seconds.`);
+  say(words("done", { described: described(), seconds: answer.seconds.toFixed(1) }));
   root.dispatchEvent(new CustomEvent("explained", { detail: shown }));
 }
 
 function described() {
   const percent = (100 * shown.probabilities[shown.explained]).toFixed(1);
-  return `“${shown.names[shown.explained]}”, probability ${percent} %`;
+  return words("described", { name: shown.names[shown.explained], percent });
 }
 
 function listClasses() {
@@ -241,7 +233,8 @@ const pictures = new Map();
  * A canvas for every picture, two and two: the photo and Grad-CAM over it; then each walk to the
  * pixels, and its product with Grad-CAM. The list of methods is the book's own, from model.json.
  */
-function layOut({ methods }) {
+function layOut(facts) {
+  const methods = facts.methods.map((row) => ({ ...row, title: words.title(row) }));
   const regions = methods.find(({ kind }) => kind === "regions");
   const map = (values) => planes(signed(values), shown.size);
   const times = (values) =>
@@ -251,8 +244,8 @@ function layOut({ methods }) {
     return overlay(shown.square, byMax(shown[regions.key]), shown.size, strength, shown.heat);
   };
 
-  pictures.set("photo", ["The photo, as the network sees it", photoOf]);
-  pictures.set(regions.key, [`${regions.title}, over the photo`, heatOver]);
+  pictures.set("photo", [words("asSeen"), photoOf]);
+  pictures.set(regions.key, [words("overPhoto", { title: regions.title }), heatOver]);
   for (const walk of methods.filter(({ kind }) => kind === "pixels")) {
     const known = methods.find(({ kind, rule }) => kind === "product" && rule === walk.key);
     pictures.set(walk.key, [walk.title, () => map(shown[walk.key])]);
@@ -280,7 +273,8 @@ function draw(...names) {
     const [title, picture] = pictures.get(name);
     Object.assign(canvas, { width: shown.size, height: shown.size });
     canvas.getContext("2d").putImageData(picture(), 0, 0);
-    canvas.ariaLabel = name === "photo" ? title : `${title}, for ${described()}`;
+    canvas.ariaLabel =
+      name === "photo" ? title : words("pictureFor", { title, described: described() });
   }
 }
 
@@ -297,7 +291,7 @@ async function download() {
   pen.fillRect(0, 0, sheet.width, sheet.height);
   pen.fillStyle = "#22313f";
   pen.font = "bold 18px system-ui, sans-serif";
-  pen.fillText(`Where did the network look, and at what? ${described()}`, gap, line);
+  pen.fillText(`${words("question")} ${described()}`, gap, line);
   pen.font = "15px system-ui, sans-serif";
   [...pictures].forEach(([name, [title]], i) => {
     const x = gap + Math.floor(i / 2) * (side + gap);
@@ -306,9 +300,8 @@ async function download() {
     pen.drawImage(canvasOf(name), x, y + line, side, side);
   });
   pen.font = "13px system-ui, sans-serif";
-  const scales = part("scales").textContent.trim();
-  const legend = `Grad-CAM with strength ${part("strength").value} % over the photo. ${scales}`;
-  pen.fillText(legend, gap, sheet.height - 12, sheet.width - 2 * gap);
+  const used = words("strengthUsed", { strength: part("strength").value });
+  pen.fillText(`${used} ${words("scales")}`, gap, sheet.height - 12, sheet.width - 2 * gap);
   const file = await new Promise((resolve) => sheet.toBlob(resolve, "image/png"));
   const link = element("a", { href: URL.createObjectURL(file), download: "explained.png" });
   link.click();
@@ -345,7 +338,7 @@ for (const kind of ["dragover", "dragleave", "drop"])
     if (files.length) look(files[0]);
     else {
       latest++;
-      refuse("That was no file. Save the picture first, then drop the file here.");
+      refuse(words("noFile"));
     }
   });
 document.addEventListener("paste", (event) => {
@@ -357,7 +350,7 @@ function offerSamples(names) {
     ...names.map((name) => {
       const image = element("img", {
         src: new URL(`${name}-small.webp`, import.meta.url),
-        alt: `sample photo: ${name}`,
+        alt: words("sample", { name }),
         width: 56,
         height: 56,
       });
@@ -381,7 +374,7 @@ facts.then(
     part("names").replaceChildren(...facts.classNames.map((value) => element("option", { value })));
     if (latest > 0) return; // the reader has chosen already
     if (lineIsFast()) lookAtSample(facts.samples[0]);
-    else say(`Choose a photo or a sample. What computes here is loaded then, once: ${size()}.`);
+    else say(words("begin", { size: size() }));
   },
-  (error) => refuse(`${error.message} Loading the page again may help.`),
+  (error) => refuse(words("reload", { why: error.message })),
 );

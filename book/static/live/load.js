@@ -17,7 +17,7 @@ export async function load(name, patience, heard = () => {}, stop = new AbortCon
   try {
     wait();
     const answer = await fetch(new URL(name, import.meta.url), { signal: stop.signal });
-    if (!answer.ok) throw new Refusal(`${name} is missing on the server (${answer.status}).`);
+    if (!answer.ok) throw new Refusal(words("fileMissing", { name, status: answer.status }));
     const reader = answer.body.getReader();
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
       wait();
@@ -28,8 +28,8 @@ export async function load(name, patience, heard = () => {}, stop = new AbortCon
     if (error instanceof Refusal) throw error;
     throw new Refusal(
       stop.signal.aborted
-        ? `The line has stalled: nothing more of ${name} came in ${patience} seconds.`
-        : `${name} could not be loaded: the line may be down.`,
+        ? words("lineStalled", { name, seconds: patience })
+        : words("lineDown", { name }),
     );
   } finally {
     clearTimeout(timer);

@@ -10,9 +10,7 @@ const MOST_BYTES = 30e6;
 export async function decode(file, facts) {
   if (file.size > MOST_BYTES) {
     const [size, most] = [file.size / 1e6, MOST_BYTES / 1e6].map((bytes) => bytes.toFixed(0));
-    throw new Refusal(
-      `The file has ${size} MB; at most ${most} MB are read. Scale the picture down first.`,
-    );
+    throw new Refusal(words("fileTooLarge", { size, most }));
   }
   const image = new Image();
   const address = URL.createObjectURL(file);
@@ -20,16 +18,14 @@ export async function decode(file, facts) {
     await new Promise((resolve, reject) =>
       Object.assign(image, { onload: resolve, onerror: reject, src: address }),
     );
-    const words = objection(image.naturalWidth, image.naturalHeight, facts);
-    if (words) throw new Refusal(words);
+    const sentence = objection(image.naturalWidth, image.naturalHeight, facts);
+    if (sentence) throw new Refusal(sentence);
     const picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
     const orientation = await ignoredOrientation(file);
     return orientation > 1 ? turned(picture, orientation) : picture;
   } catch (error) {
     if (error instanceof Refusal) throw error;
-    throw new Refusal(
-      "This file could not be read as a picture. Is it complete? Try saving it as PNG or JPEG.",
-    );
+    throw new Refusal(words("noPicture"));
   } finally {
     URL.revokeObjectURL(address);
   }
@@ -44,14 +40,10 @@ function objection(width, height, facts) {
   const [short, long] = [Math.min(width, height), Math.max(width, height)];
   const size = `${width}×${height}`;
   if (width * height > most)
-    return (
-      `The picture has ${size} pixels; at most ${most / 1e6} million are read. ` +
-      "Scale it down first."
-    );
+    return words("tooManyPixels", { size, most: most / 1e6, man: most / 1e4 });
   if (short < facts.fewestPixelsASide)
-    return `The picture has ${size} pixels; at least ${facts.fewestPixelsASide} a side are needed.`;
-  if ((long / short) * facts.resize ** 2 > most)
-    return `The picture is too long for its width (${size} pixels). Crop it first.`;
+    return words("tooFewPixels", { size, least: facts.fewestPixelsASide });
+  if ((long / short) * facts.resize ** 2 > most) return words("tooLong", { size });
   return "";
 }
 

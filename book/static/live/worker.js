@@ -1,9 +1,10 @@
 // Runs the network, and every method's way back, beside the page, so that the page stays alive.
 // Nothing leaves this computer.
-// In: first {facts, patience}; then questions {picture: ImageBitmap} or {square: RGB bytes}, with
-// {wanted: class or -1, ticket}. Out: {started}, {done, total}, {ready}; for the latest question
-// {ticket} with its results or {ticket, sentence}. No question depends on an earlier one.
+// In: first {facts, patience, language}; then questions {picture: ImageBitmap} or {square: RGB
+// bytes}, with {wanted: class or -1, ticket}. Out: {started}, {done, total}, {ready}; for the latest
+// question {ticket} with its results or {ticket, sentence}. No question depends on an earlier one.
 
+import "../words.js";
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
 import { load, Refusal } from "./load.js";
 import { normalise, shrink } from "./photo.js";
@@ -63,8 +64,8 @@ async function answer({ picture, square, wanted, ticket }) {
     postMessage({ ticket, square, ...results, seconds: (performance.now() - start) / 1000 });
   } catch (error) {
     session = undefined; // the next question tries again
-    const what = error instanceof Refusal ? error.message : `It did not work: ${error}.`;
-    postMessage({ ticket, sentence: `${what} Choose a photo again to try once more.` });
+    const what = error instanceof Refusal ? error.message : words("failed", { error });
+    postMessage({ ticket, sentence: words("again", { why: what }) });
   } finally {
     picture?.close();
   }
@@ -74,6 +75,7 @@ let last = Promise.resolve(); // one after the other: the runtime takes one ques
 onmessage = ({ data }) => {
   if (data.facts) {
     ({ facts, patience } = data);
+    words.language = data.language;
     return;
   }
   newest = data.ticket;
