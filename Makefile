@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make book                 build the site with every notebook executed: _build/html/index.html"
+	@echo "make book                 build the site, English and Japanese, every notebook executed: _build/html/index.html"
 	@echo "make pdf                  the book, and on it the whole of it as one PDF (needs Chromium)"
 	@echo "make test                 lint, unit tests, then every notebook cell by cell"
 	@echo "make test-vgg16           execute every notebook with a network of VGG-16's size"
@@ -48,19 +48,17 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 # The execution cache knows a notebook's text, not the code it calls. So everything built goes
-# when the helpers, the weights, the requirements, the network or the device change. Pages are
-# always written anew (--all): a page with a broken link would otherwise pass when built a second
-# time.
+# when the helpers, the weights, the requirements, the network or the device change.
 book: $(STAMP)
 	@key="$$($(BIN)/python -c 'import hashlib, os, pathlib; h = hashlib.sha256((os.environ["EXPLAIN_MODEL"] + " on " + os.environ.get("EXPLAIN_DEVICE", "")).encode()); [h.update(p.as_posix().encode() + p.read_bytes()) for p in [*sorted(q for q in pathlib.Path("helpers").rglob("*") if q.is_file() and q.suffix != ".pyc"), pathlib.Path("requirements.txt"), pathlib.Path("pyproject.toml")]]; print(h.hexdigest())')" && \
 	if [ "$$(cat _build/.key 2>/dev/null)" != "$$key" ]; then rm -rf _build && mkdir _build && echo "$$key" > _build/.key; fi
-	$(BIN)/jupyter-book build . -W --keep-going -n --all
+	$(BIN)/python -m book.build
 	@echo "The book: $(CURDIR)/_build/html/index.html"
 
 # The second build finds the PDF, and puts a button for it on every page.
 pdf: book
 	$(BIN)/python -m book.pdf _build/html _build/pdf/where-did-you-look.pdf
-	$(BIN)/jupyter-book build . -W --keep-going -n --all
+	$(BIN)/python -m book.build
 
 # Lighthouse comes from npm for the occasion; what it measures depends on the machine.
 lighthouse: book

@@ -20,6 +20,7 @@ from pathlib import Path
 from babel.messages import pofile
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[1]
 LANGUAGE = "ja"
@@ -36,12 +37,37 @@ msgstr ""
 
 """
 
+#: What the theme's own catalogue lacks, and words in the pages' HTML.
+ELSEWHERE = (
+    "Answer",
+    "Search this book...",
+    "Collapse Sidebar",
+    "Expand Sidebar",
+    "Color mode",
+    "System Settings",
+    "Home",
+    "Main",
+    "Page",
+    "Toggle primary sidebar",
+    "Toggle secondary sidebar",
+    "Source repositories",
+    "Repository",
+    "Open issue",
+    "Link to this heading",
+    "Link to this term",
+    "Link to this image",
+    "Link to this table",
+    "Link to this code",
+)
+
 # What a translation must keep, each kind as it is written in the pages (MyST).
 FORMULA = re.compile(r"(?<![\\$])\$(?!\$)(?:\\.|[^$\\])+\$")
 CODE = re.compile(r"(?<![`}])(`+)(?!`).+?(?<!`)\1(?!`)")
 ROLE = re.compile(r"(\{[\w:-]+\})`(?:[^`<]*<)?([^`>]*)>?`")  # its name and target; not its words
 TARGET = re.compile(r"(?<=\])\((?:[^()\s]|\([^()\s]*\))*\)")
+IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")  # the alternative is a message of its own
 TAG = re.compile(r"</?\w[^<>]*>")
+FIELD = re.compile(r"\{\w+\}")  # to be filled in
 SPAN = re.compile(r"(?<=\])\{[^{}`]*\}")
 
 
@@ -67,19 +93,21 @@ def extract(folder: Path) -> dict[str, list[str]]:
 
 
 def site_words() -> list[str]:
-    """What the extensions say by ``_(...)``, and the words of settings that readers see."""
-    from book.extensions.languages import settings_with_words
+    """What the extensions say by ``_(...)``, the words of settings that readers see, and others."""
+    sys.path.append(str(ROOT / "book" / "extensions"))  # as Sphinx finds them
+    from languages import settings_with_words
+    from player_words import PHRASES
 
     said = []
     for path in sorted((ROOT / "book" / "extensions").glob("*.py")):
         said += [message for _, message, _, _ in extract_from_file("python", path)]
-    return [*settings_with_words(ROOT / "_config.yml"), *said]
+    return [*settings_with_words(ROOT / "_config.yml"), *said, *ELSEWHERE, *PHRASES]
 
 
 def has_words(message: str) -> bool:
     """Whether anything is left for a translator besides links, formulas, code and citations."""
-    rest = re.sub(r"\[?!?\[[^\]]*\](?=\()", "", message) if "![" in message else message
-    for kind in (ROLE, TARGET, CODE, FORMULA, TAG):
+    rest = message
+    for kind in (IMAGE, ROLE, TARGET, CODE, FORMULA, TAG):
         rest = kind.sub("", rest)
     return bool(message) and re.search(r"[^\W\d_]{2}", rest) is not None
 
@@ -89,7 +117,12 @@ def has_words(message: str) -> bool:
 
 def read(path: Path) -> Catalog:
     with path.open("rb") as file:
-        return pofile.read_po(file, locale=LANGUAGE)
+        catalogue = pofile.read_po(file, locale=LANGUAGE)
+    for message in catalogue:  # babel writes what a fuzzy message was before, and reads a comment
+        before = [line for line in message.user_comments if line.startswith("| msgid ")]
+        message.previous_id = [pofile.denormalize(line[len("| msgid ") :]) for line in before]
+        message.user_comments = [line for line in message.user_comments if line not in before]
+    return catalogue
 
 
 def catalogues() -> dict[str, Catalog]:
@@ -97,6 +130,15 @@ def catalogues() -> dict[str, Catalog]:
     return {
         path.relative_to(CATALOGUES).with_suffix("").as_posix(): read(path)
         for path in sorted(CATALOGUES.rglob("*.po"))
+    }
+
+
+def translations(catalogue: Catalog) -> dict[str, str]:
+    """What Sphinx takes from a catalogue: by message its translation, if there is one for sure."""
+    return {
+        message.id: message.string
+        for message in catalogue
+        if message.id and message.string and not message.fuzzy
     }
 
 
@@ -120,17 +162,15 @@ def update(messages: dict[str, list[str]]) -> None:
     another page is taken from there. What no page says any more goes.
     """
     old = catalogues()
-    known = {
-        message.id: message.string
-        for catalogue in old.values()
-        for message in catalogue
-        if message.id and message.string and not message.fuzzy
-    }
+    known = {}
+    for catalogue in old.values():
+        known.update(translations(catalogue))
     for name, wanted in messages.items():
         template = Catalog(locale=LANGUAGE)
         for message in wanted:
             template.add(message)
         catalogue = old.pop(name, Catalog(locale=LANGUAGE))
+        before = {message.id: message.previous_id for message in catalogue}
         catalogue.update(template)
         for message in catalogue:
             if message.id in known and (message.fuzzy or not message.string):
@@ -138,7 +178,9 @@ def update(messages: dict[str, list[str]]) -> None:
                 message.flags.clear()
             if not message.string:
                 message.flags.clear()
-            if not message.fuzzy:
+            if message.fuzzy:
+                message.previous_id = message.previous_id or before.get(message.id, [])
+            else:
                 message.previous_id = []
         write(catalogue, CATALOGUES / f"{name}.po")
     for name in old:
@@ -151,27 +193,36 @@ def update(messages: dict[str, list[str]]) -> None:
 def kept(text: str) -> Counter:
     """What a translation must not change: roles, links' targets, code, formulas and tags."""
     found = Counter()
-    for kind in (ROLE, TARGET, CODE, FORMULA, TAG, SPAN):
+    for kind in (ROLE, TARGET, CODE, FORMULA, TAG, SPAN, FIELD):
         for match in kind.finditer(text):
             found[" ".join(match.groups()) if kind is ROLE else match[0]] += 1
         text = kind.sub(" ", text)
     return found
 
 
-def faults(catalogue: Catalog) -> list[str]:
-    """What is missing or differs in a catalogue that is meant to be finished."""
+def stray(text: str) -> bool:
+    """Whether stars are left on the page: in Markdown ``**word.**`` needs a space behind it."""
+    tokens = MarkdownIt("commonmark").parseInline(FORMULA.sub("x", text))[0].children
+    return any("*" in token.content for token in tokens if token.type == "text")
+
+
+def faults(catalogue: Catalog, finished: bool = True) -> list[str]:
+    """What differs between messages and translations, and if ``finished`` also what is missing."""
     found = []
     for message in catalogue:
         if not message.id:
             continue
-        before, after = kept(message.id), kept(message.string or "")
-        if not message.string:
-            found.append(f"not translated: {message.id}")
-        elif message.fuzzy:
-            found.append(f"to be looked at (fuzzy): {message.id}")
-        elif before != after:
+        if not message.string or message.fuzzy:
+            if finished:
+                what = "to be looked at (fuzzy)" if message.fuzzy else "not translated"
+                found.append(f"{what}: {message.id}")
+            continue
+        before, after = kept(message.id), kept(message.string)
+        if before != after:
             lost, more = sorted((before - after).elements()), sorted((after - before).elements())
-            found.append(f"lost {lost}, has {more} instead: {message.string}")
+            found.append(f"lost {lost}, has instead {more}: {message.string}")
+        if stray(message.string) and not stray(message.id):
+            found.append(f"a star is shown as it is: {message.string}")
     return found
 
 

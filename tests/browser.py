@@ -154,7 +154,7 @@ def built(chromium, tmp_path_factory):
 
 def build(folder: Path) -> Path:
     """Write the book into an empty folder, no notebook executed; gives the folder of its pages."""
-    for name in ("book", "notebooks"):
+    for name in ("book", "notebooks", "locale"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
         )
@@ -165,9 +165,10 @@ def build(folder: Path) -> Path:
     (folder / "_config.yml").write_text(
         settings.replace("execute_notebooks: cache", 'execute_notebooks: "off"'), encoding="utf-8"
     )
-    command = "from jupyter_book.cli.main import main; main()"  # this Python's, whatever is on PATH
     built = subprocess.run(
-        [sys.executable, "-c", command, "build", str(folder), "--all"],
+        [sys.executable, "-m", "book.build"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
         capture_output=True,
         text=True,
     )

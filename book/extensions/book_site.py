@@ -6,11 +6,13 @@ import textwrap
 from pathlib import Path
 
 from docutils import nodes
+from languages import SOURCE, english_address
 from live_page import export_page
 from matplotlib.figure import Figure
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.plain import Style
 from pybtex.style.labels import BaseLabelStyle
+from sphinx.locale import _
 
 from helpers import all_maps, load_model, overlay, sample, scaling
 from helpers.methods import REGIONS_FIRST
@@ -30,7 +32,6 @@ BODY = {
     ' aria-label="Toggle hidden content"': "",  # it differs from the words that are shown
 }
 PDF = "where-did-you-look.pdf"
-PREVIEW = "Four methods' pictures of where a network looked in a cat's photo, and at what."
 
 SCHEMATIC = re.compile(
     r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/main/(book/static/figures/\w+\.svg)"
@@ -42,7 +43,7 @@ def write_live_assets(app) -> None:
 
     It is made once; `make book` empties _build when the helpers or the weights change.
     """
-    if app.builder.format != "html":
+    if app.builder.format != "html" or app.config.language != SOURCE:  # languages share it
         return
     folder = Path(app.outdir).parent / "live"
     last = folder / "live" / "model.json"
@@ -104,7 +105,9 @@ def draw_schematics(app, doctree, docname) -> None:
 
 def add_search_words(app, doctree) -> None:
     """Words under which a reader may look for a page that says it in others, for the search."""
-    words = app.config.search_words.get(app.env.docname)
+    languages = {SOURCE, app.config.language}  # English words may be typed on any page
+    lists = [app.config.search_words.get(code, {}) for code in sorted(languages)]
+    words = " ".join(filter(None, (found.get(app.env.docname) for found in lists)))
     if words and app.builder.format == "html":
         doctree.insert(0, nodes.meta(name="keywords", content=", ".join(words.split())))
 
@@ -124,15 +127,17 @@ def finish_page(app, pagename, templatename, context, doctree) -> None:
         body = body.replace(theirs, ours)
     context["body"] = body
     context["script_files"] = list(scripts(context.get("script_files", []), body))
-    context["preview"] = f"{app.config.html_baseurl}_static/preview.png"
-    context["preview_words"] = PREVIEW
+    context["preview"] = f"{english_address(app.config)}_static/preview.png"
+    context["preview_words"] = _(
+        "Four methods' pictures of where a network looked in a cat's photo, and at what."
+    )
     context["book_title"] = app.config.html_title
     if doctree is not None:
         title = re.sub("<.*?>", "", context["title"])
         same = pagename == app.config.root_doc
         context["page_title"] = title if same else f"{title} — {app.config.html_title}"
-        context["description"] = (
-            description(doctree) or f"{title} of the book “{app.config.html_title}”"
+        context["description"] = description(doctree) or _("{title} of the book “{book}”").format(
+            title=title, book=app.config.html_title
         )
     context["header_buttons"] = list(buttons(app, context))
 
@@ -147,13 +152,20 @@ def buttons(app, context):
         if label == "download-buttons" and (Path(app.outdir).parent / "pdf" / PDF).exists():
             book = {
                 "type": "link",
-                "text": "The book as PDF",
-                "tooltip": "All chapters in one file",
+                "text": _("The book as PDF"),
+                "tooltip": _("All chapters in one file"),
                 "icon": "fas fa-book",
                 "url": context["pathto"](f"_static/{PDF}", 1),
             }
             button = {**button, "buttons": [*button["buttons"], book]}
-        yield button
+        yield in_words(button)
+
+
+def in_words(button: dict) -> dict:
+    """A button, and those under it, with what is said in the page's language."""
+    said = {key: _(button[key]) for key in ("text", "tooltip") if button.get(key)}
+    below = {"buttons": list(map(in_words, button["buttons"]))} if "buttons" in button else {}
+    return {**button, **said, **below}
 
 
 def scripts(files, body: str):
@@ -175,7 +187,8 @@ def description(doctree) -> str:
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split())
         if len(text) > 50 and isinstance(paragraph.parent, nodes.section):
-            return textwrap.shorten(text, 160, placeholder=" …")
+            short = textwrap.shorten(text, 160, placeholder=" …")
+            return short if len(short) > 50 else f"{text[:118]}…"  # Japanese has no spaces
     return ""
 
 
