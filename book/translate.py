@@ -40,6 +40,8 @@ msgstr ""
 #: What the theme's own catalogue lacks, and words in the pages' HTML.
 ELSEWHERE = (
     "Answer",
+    "Show code",
+    "Hide code",
     "Search this book...",
     "Collapse Sidebar",
     "Expand Sidebar",

@@ -37,6 +37,8 @@ def speak(app, config) -> None:
     if config.language == SOURCE:
         return
     config.html_title = translated(config.html_title)
+    config.nb_code_prompt_show = translated("Show code")
+    config.nb_code_prompt_hide = translated("Hide code")
     config.author = translated(config.author)
     options = config.html_theme_options
     for name in ("extra_footer", "search_bar_text"):
