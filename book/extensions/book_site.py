@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 
 from docutils import nodes
-from languages import SOURCE, english_address
+from languages import SOURCE, Japanese, english_address
 from live_page import export_page
 from matplotlib.figure import Figure
 from pybtex.plugin import register_plugin
@@ -109,7 +109,14 @@ def add_search_words(app, doctree) -> None:
     lists = [app.config.search_words.get(code, {}) for code in sorted(languages)]
     words = " ".join(filter(None, (found.get(app.env.docname) for found in lists)))
     if words and app.builder.format == "html":
-        doctree.insert(0, nodes.meta(name="keywords", content=", ".join(words.split())))
+        doctree.insert(
+            0, nodes.meta(name="keywords", content=", ".join(searched(words, app.config.language)))
+        )
+
+
+def searched(words: str, language: str) -> list[str]:
+    """The words as the search looks for them: Sphinx takes keywords for single ones."""
+    return Japanese.split(Japanese, words) if language == "ja" else words.split()
 
 
 def picture_first(app, doctree, docname) -> None:
