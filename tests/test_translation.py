@@ -259,7 +259,7 @@ def test_the_glossary_is_in_japanese(site, page):
         ("用語集", "book/notation"),
         ("転置畳み込み", "book/notation"),
         ("逆伝播", "notebooks/03_guided_backpropagation"),
-        ("max-unpooling", "book/notation"),
+        ("最大アンプーリング", "book/notation"),
     ],
 )
 def test_the_search_finds_japanese(site, page, words, wanted):
