@@ -11,7 +11,7 @@ import torchvision
 from PIL import Image
 
 from helpers import ModelUnavailable, sample
-from helpers.cli import main
+from helpers.interactive.cli import main
 
 from .chapters import ROOT
 

@@ -16,15 +16,15 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import scaling
-from .any_network import all_maps_any
-from .errors import ModelError, PhotoError
-from .feature_maps import default_layer, layers
-from .loading import SPELLINGS, load_any
-from .methods import REGIONS_FIRST, TABLE, rows_of
-from .models import Model
-from .plotting import HEAT, overlay, show_row
-from .targets import contrast
+from .. import scaling
+from ..any_network import all_maps_any
+from ..errors import ModelError, PhotoError
+from ..feature_maps import default_layer, layers
+from ..loading import SPELLINGS, load_any
+from ..methods import REGIONS_FIRST, TABLE, rows_of
+from ..models import Model
+from ..plotting import HEAT, overlay, show_row
+from ..targets import contrast
 
 #: What clears a terminal's line.
 CLEAR = "\r\033[K"
