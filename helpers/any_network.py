@@ -33,7 +33,7 @@ from .gradcam import GradCAM, cam_from_gradient, resize_maps
 from .guided import GuidedGradCAM
 from .methods import RULES, rows_of, rule_of
 from .signal_path import SignalPath, node_name, path_down
-from .targets import asked, asked_each
+from .targets import answer_of, asked, asked_each
 
 
 class RuledReLU(torch.autograd.Function):
@@ -289,7 +289,8 @@ def saliency_any(
         From photos ``(N, C, H, W)`` to class scores ``(N, classes)``; :class:`helpers.Scores` makes
         such a network of one that answers otherwise. It is left as it was.
     x : torch.Tensor
-        Normalised photos ``(N, C, H, W)``, float: as many channels and pixels as the network takes.
+        Normalised photos ``(N, C, H, W)``, of the network's dtype and device, and as many channels
+        and pixels as it takes.
     classes : int, sequence, tensor or callable, optional
         A class for all photos, one each, or ``None`` for each photo's top class; or a callable that
         makes one number a photo, ``(N,)``, of the scores, such as :func:`helpers.contrast`.
@@ -312,7 +313,8 @@ def saliency_any(
     ------
     ModelError
         If the method is unknown; if what is given is no network, its answer no ``(N, classes)``
-        tensor of finite scores, or the photo out of autograd's reach. And for the methods with a
+        tensor of finite scores, or the photo out of autograd's reach; if it cannot take such
+        photos (their dtype, device, channels, size). And for the methods with a
         rule of their own: if there is no ReLU between photo and scores; if something else is
         (``strict``); if, strict or not, a ReLU is or may be where the rule cannot reach it
         (TorchScript, compiled or checkpointed parts, an ``autograd.Function`` of one's own, C++).
@@ -362,7 +364,7 @@ def _saliency(network, x, ask: Callable, method: str, strict: bool) -> torch.Ten
         # the plain gradient is autograd's own, without a rule
         with nullcontext() if method == "gradient" else rule:
             # the clone is for an in-place operation at the very start
-            answer = network(leaf.clone())
+            answer = answer_of(network, leaf.clone())
         scores = check_scores(answer, network, x)
         if method == "gradient":
             path_down(scores, leaf, name)
