@@ -122,6 +122,11 @@ COPIES = {"__setitem__", "copy_", "fill_", "zero_", "add_", "sub_", "__iadd__", 
 SCALINGS = {"mul_", "div_", "__imul__", "__itruediv__"}
 
 
+#: What is padded with numbers as large as this, or their negatives, is meant for a maximum that
+#: never takes them.
+NEVER = 1e4
+
+
 class ReluRule(TorchFunctionMode):
     """While it is entered, every ReLU that this thread calls goes down by ``method``'s rule.
 
@@ -160,6 +165,8 @@ class ReluRule(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name in COPIES or name in SCALINGS and not any(map(_varies, args[1:])):
             self._note_copy(args[0])
+        if name in ("pad", "constant_pad_nd"):
+            self._note_padding(result, abs(_padding(*args, **kwargs)))
         if name.strip("_") == "threshold":
             self._known[result.grad_fn] = "bend"  # a ReLU would be replaced
         if _has_no_way_back(name, result):
@@ -179,6 +186,12 @@ class ReluRule(TorchFunctionMode):
         f.copy_(y)
         self._note_copy(f)
         return f
+
+    def _note_padding(self, tensor, value):
+        """Autograd shows where constants were put, and not which."""
+        if tensor.grad_fn and node_name(tensor.grad_fn) == "ConstantPadNd":
+            kind = "zeros" if value == 0 else "mix" if value >= NEVER else "pad"
+            self._known[tensor.grad_fn] = kind
 
     def _note_copy(self, tensor):
         """Autograd shows a change of a view as "CopySlices", without what was done."""
@@ -242,6 +255,12 @@ class ReluRule(TorchFunctionMode):
         return relus, others
 
 
+def _padding(input, pad, *more, value=None, **others) -> float:
+    """The constant that ``F.pad(input, pad, mode, value)`` or ``constant_pad_nd`` writes."""
+    value = more[-1] if more and not isinstance(more[-1], str) else value
+    return value or 0.0
+
+
 def _varies(value) -> bool:
     """Is it a tensor that autograd follows?"""
     return isinstance(value, torch.Tensor) and value.requires_grad
@@ -302,7 +321,10 @@ def saliency_any(
         that autograd cannot follow (``x > 0``), operations not known here. Max-pooling,
         normalisations, attention and gates that multiply other signals (squeeze-and-excitation)
         are let through with their derivative. With ``False`` all this keeps its true derivative,
-        and the map is a mixture that no paper describes.
+        and the map is a mixture that no paper describes. A maximum counts as pooling unless it
+        compares a signal with constants or with copies of itself (padded, stacked, joined,
+        multiplied); a maximum over what a matrix, a convolution or an index made (maxout) is let
+        through. A product counts as a gate unless both factors are made of one and the same number.
 
     Returns
     -------
