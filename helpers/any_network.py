@@ -26,10 +26,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
+from .cams import GRAD_CAM, cam_by_name, name_of
 from .checks import check_any_photos, check_scores, evaluating, seen_by_python
 from .errors import ModelError
 from .feature_maps import Place, check_output, find_layers, layout, watched_pass
-from .gradcam import GradCAM, cam_from_gradient, resize_maps
+from .gradcam import GradCAM, resize_maps
 from .guided import GuidedGradCAM
 from .methods import RULES, rows_of, rule_of
 from .signal_path import SignalPath, node_name, path_down
@@ -426,8 +427,9 @@ def grad_cam_any(
     layer: Place | Sequence[Place] | None = None,
     classes=None,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GradCAM:
-    """Grad-CAM at any module's output, for any network.
+    """Grad-CAM, or one of its kin, at any module's output, for any network.
 
     Parameters
     ----------
@@ -443,16 +445,21 @@ def grad_cam_any(
     grid : (int, int), optional
         How many tokens lie below and beside each other, h and w, if it is not the photo's
         proportion; tokens before these (of a class, registers) are left out.
+    cam : str
+        How the feature maps are weighed: one of :data:`helpers.cams.WEIGHTS`, "Grad-CAM++" or
+        "HiResCAM" for example, in upper or lower case.
 
     Returns
     -------
     GradCAM
-        As from :func:`helpers.grad_cam`; ``classes`` is None where a callable was asked about.
+        As from :func:`helpers.grad_cam`; ``classes`` is None where a callable was asked about,
+        and ``weights`` are ``(N, C, h, w)`` where a CAM weighs each place by itself.
 
     Raises
     ------
     ModelError
-        As :func:`saliency_any`, and if a layer is none of this, or not between photo and scores.
+        As :func:`saliency_any`, and if a layer is none of this, or not between photo and scores, or
+        there is no such CAM.
 
     Examples
     --------
@@ -465,7 +472,7 @@ def grad_cam_any(
     >>> tuple(grad_cam_any(model.network, x, "features.28", rather).maps.shape)
     (1, 8, 8)
     """
-    each = _grad_cam(network, x, layer, partial(asked, classes), grid)
+    each = _grad_cam(network, x, layer, partial(asked, classes), grid, cam)
     return first_of_each(each)
 
 
@@ -475,6 +482,7 @@ def grad_cam_any_each(
     classes,
     layer: Place | Sequence[Place] | None = None,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GradCAM:
     """:func:`grad_cam_any` of K classes of every photo; they share one pass up.
 
@@ -489,11 +497,12 @@ def grad_cam_any_each(
     >>> tuple(grad_cam_any_each(model.network, x, [3, 5, 7]).maps.shape)
     (1, 3, 4, 4)
     """
-    return _grad_cam(network, x, layer, partial(asked_each, classes), grid)
+    return _grad_cam(network, x, layer, partial(asked_each, classes), grid, cam)
 
 
-def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
+def _grad_cam(network, x, layer, ask: Callable, grid, cam: str = GRAD_CAM) -> GradCAM:
     """Grad-CAM of the K numbers a photo, ``(N, K)``, that ``ask`` makes out of the scores."""
+    cam = name_of(cam)
     x, network = check_any_photos(x), seen_by_python(network)
     places = find_layers(layer, network, x, grid)
     with watched_pass(network, x, places) as (leaf, scores, outputs):
@@ -512,7 +521,7 @@ def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
         maps = [one(output.detach()) for one, output in zip(lay, above, strict=True)]
         values, chosen = ask(scores)
         cams = [
-            [cam_from_gradient(m, one(g)) for m, one, g in zip(maps, lay, gradients, strict=True)]
+            [cam_by_name(cam, m, one(g)) for m, one, g in zip(maps, lay, gradients, strict=True)]
             for gradients in walks_down(values, above)
         ]
     each = [
@@ -613,6 +622,7 @@ def all_maps_any(
     layer: Place | Sequence[Place] | None = None,
     strict: bool = True,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> dict[str, torch.Tensor]:
     """Every method's map, or that of some, by the method's title, for any network.
 
@@ -621,8 +631,9 @@ def all_maps_any(
 
     Parameters
     ----------
-    network, x, classes, layer, strict, grid
-        As for :func:`grad_cam_any` and :func:`saliency_any`.
+    network, x, classes, layer, strict, grid, cam
+        As for :func:`grad_cam_any` and :func:`saliency_any`. Another CAM's name takes Grad-CAM's
+        place in the titles: "Guided Layer-CAM".
     methods : sequence of str, optional
         Keys in :data:`helpers.methods.TABLE`: "gradient", "deconvnet", "guided", "grad_cam",
         "guided_grad_cam". Unless given, all that the network can be asked by: those with a rule for
@@ -648,10 +659,10 @@ def all_maps_any(
     {'guided backpropagation': (1, 3, 128, 128), 'Grad-CAM': (1, 128, 128)}
     """
     rows, keys = rows_of(methods), {rule: key for key, rule in RULES.items()}
-    cam, walks, found = None, {}, {}
+    regions, walks, found, cam = None, {}, {}, name_of(cam)
     if any(row.kind != "pixels" for row in rows):
-        look = grad_cam_any(network, x, layer, classes, grid)
-        cam = resize_maps(look.maps, x.shape[-2:])
+        look = grad_cam_any(network, x, layer, classes, grid, cam)
+        regions = resize_maps(look.maps, x.shape[-2:])
         # one for all methods, also where rounding decides between two
         classes = look.classes if classes is None else classes
     for row in rows:
@@ -664,5 +675,6 @@ def all_maps_any(
             raise
         walk = walks.get(row.rule)
         product = row.kind == "product"
-        found[row.title] = cam if walk is None else cam[:, None] * walk if product else walk
+        title = row.title.replace(GRAD_CAM, cam)
+        found[title] = regions if walk is None else regions[:, None] * walk if product else walk
     return found

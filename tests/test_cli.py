@@ -291,6 +291,7 @@ def test_options_change_what_they_say(folder, capsys):
         "opacity": ["--opacity", "0.2"],
         "layer": ["--layer", "1"],
         "layers": ["--layer", "1", "--layer", "3"],
+        "cam": ["--cam", "hirescam"],
         "than": ["--than", "cat"],
         "size": ["--size", "64"],
     }.items():
@@ -301,6 +302,11 @@ def test_options_change_what_they_say(folder, capsys):
     for i, one in enumerate(names):
         for other in names[:i]:
             assert not np.array_equal(pictures[one], pictures[other]), (one, other)
+    status, out, _ = run(*base, "--cam", "HIRESCAM", "--json", capsys=capsys)
+    words = json.loads(Image.open("explained/a.png").info["Description"])
+    assert words["titles"][1::2] == ["HiResCAM", "Guided HiResCAM"]
+    assert "HiResCAM at 3. HiResCAM divided by" in words["note"]
+    assert json.loads(out)["cam"] == "HiResCAM"
     assert run(*base, "--method", "gradient", "--method", "deconvnet", capsys=capsys)[0] == 0
     titles = json.loads(Image.open("explained/a.png").info["Description"])["titles"]
     assert titles == ["dog", "gradient", "Deconvnet"]
@@ -353,6 +359,7 @@ WRONG = {
     "colours": (["--colours", "plaid"], "no colours 'plaid'"),
     "size": (["--size", "0"], "not 0"),
     "great size": (["--size", "100000"], "from 1 to 2048, not 100000"),
+    "cam": (["--cam", "webcam"], "no CAM 'webcam'; choose one of Grad-CAM"),
     "opacity": (["--opacity", "1.1"], "from 0 to 1, not 1.1"),
     "no opacity": (["--opacity", "nan"], "from 0 to 1, not nan"),
     "top": (["--top", "0"], "number of classes, not 0"),

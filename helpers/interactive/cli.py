@@ -19,6 +19,7 @@ from PIL import Image
 
 from .. import scaling
 from ..any_network import all_maps_any
+from ..cams import GRAD_CAM, WEIGHTS, name_of
 from ..errors import ModelError, PhotoError
 from ..feature_maps import default_layer, layers
 from ..loading import SPELLINGS, load_any
@@ -35,7 +36,7 @@ WRITER = "explain, of where-did-you-look"
 #: VGG-16's maps for a larger photo would take more than 10 GB.
 MOST_SIDE = 2048
 NOTE = (
-    "Grad-CAM divided by its largest value; the others signed, grey is 0, divided by their 99.5th "
+    "{cam} divided by its largest value; the others signed, grey is 0, divided by their 99.5th "
     "percentile."
 )
 EXAMPLES = """\
@@ -48,6 +49,7 @@ examples:
                                                    (network, class names, preprocessing)
   explain cat.jpg --class tabby --class 'Egyptian cat'    a row of maps for each
   explain cat.jpg --class tabby --than 'Egyptian cat'     why the one rather than the other
+  explain cat.jpg --cam HiResCAM                   another of Grad-CAM's kin
   explain cat.jpg --layers                         where Grad-CAM can look ...
   explain cat.jpg --layer layer3 --layer layer4    ... and the mean of two of these
   explain photos/ --json > found.jsonl             a line of JSON per photo
@@ -97,6 +99,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """A ``ModelError`` for what can be seen to be wrong before a model is loaded."""
     rows_of(options.methods)
+    options.cam = name_of(options.cam)
     if options.top < 1:
         raise ModelError(f"--top is a number of classes, not {options.top}.")
     if options.size is not None and not 1 <= options.size <= MOST_SIDE:
@@ -124,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--classes", dest="list_classes", action="store_true",
         help="only list the classes that --class takes; needs no photo")  # fmt: skip
     add("--than", metavar="CLASS", help="explain the classes' difference to this one")
+    add("--cam", default=GRAD_CAM, metavar="NAME",
+        help=f"how Grad-CAM weighs the feature maps: {', '.join(WEIGHTS)}")  # fmt: skip
     add("--layer", action="append", metavar="NAME",
         help="where Grad-CAM looks; again for a mean (default: the last with maps)")  # fmt: skip
     add("--layers", action="store_true", help="only list the layers that --layer takes")
@@ -224,6 +229,7 @@ class Explainer:
             "top": top,
             "explained": [title.replace("\n", " ") for title, _ in asked],
             "layer": self.layer,
+            "cam": self.options.cam,
             "methods": self.methods,
             "model": model.name,
             "figure": str(path),
@@ -235,7 +241,8 @@ class Explainer:
         for title, target in asked:
             pictures, titles = [*pictures, seen], [*titles, title]
             found = self.maps(x, target)
-            for method in (row.title for row in REGIONS_FIRST if row.title in found):
+            titles_of_all = (row.title.replace(GRAD_CAM, self.options.cam) for row in REGIONS_FIRST)
+            for method in (title for title in titles_of_all if title in found):
                 maps = found[method]
                 pictures.append(
                     overlay(
@@ -245,20 +252,21 @@ class Explainer:
                     else scaling.signed(maps[0].expand(3, -1, -1), 99.5)
                 )
                 titles.append(method)
-        note = f"{self.model.name}, Grad-CAM at {', '.join(self.layer)}. {NOTE}"
+        cam = self.options.cam
+        note = f"{self.model.name}, {cam} at {', '.join(self.layer)}. {NOTE.format(cam=cam)}"
         return show_row(pictures, titles, note, columns=len(pictures) // len(asked))
 
     def maps(self, x: torch.Tensor, target) -> dict[str, torch.Tensor]:
         """The maps asked for; of the default ones those that the network can be asked by."""
-        network, strict = self.model.network, not self.options.mixture
+        network, strict, cam = self.model.network, not self.options.mixture, self.options.cam
         try:
-            return all_maps_any(network, x, target, self.methods, self.layer, strict)
+            return all_maps_any(network, x, target, self.methods, self.layer, strict, cam=cam)
         except ModelError as error:
             if self.options.methods:
                 raise
-            maps = all_maps_any(network, x, target, ["grad_cam"], self.layer)
+            maps = all_maps_any(network, x, target, ["grad_cam"], self.layer, cam=cam)
             self.methods = ["grad_cam"]
-            _say(f"only Grad-CAM: {_in_options(error)}")
+            _say(f"only {cam}: {_in_options(error)}")
             return maps
 
     def path(self, photo: str) -> Path:
