@@ -323,13 +323,15 @@ class SignalPath:
         common -= {below for edge in common for below in self.inputs(edge[0])}
         if not common:
             return False
-        shape, same = shape_of((node, 0)), []
+        shape, found = shape_of((node, 0)), False
         for quarter in (1, 2, 3):
             place = torch.unravel_index(torch.tensor(shape.numel() * quarter // 4), shape)
             reads = [_numbers_read(factor, place, list(common)) for factor in (first, second)]
-            if all(reads):
-                same.append(reads[0] == reads[1] and len(reads[0]) == 1)
-        return bool(same) and all(same)
+            if all(reads):  # else a ReLU that is off has hidden it
+                if reads[0] != reads[1] or len(reads[0]) > 1:
+                    return False
+                found = True
+        return found
 
     def _everything_below(self, edge) -> set[tuple]:
         return self._below([edge], KINDS_BELOW)
@@ -483,7 +485,10 @@ def shape_of(edge) -> torch.Size:
 
 
 def _numbers_read(factor, place, sources: list[tuple]) -> list[tuple[int, ...]]:
-    """Which numbers at ``sources`` the one at ``place`` of a factor, broadcast, depends on."""
+    """Which numbers at ``sources`` the one at ``place`` of a factor, broadcast, depends on.
+
+    Two of each source at most: more than one is all that is asked.
+    """
     like = factor[0]._input_metadata[factor[1]]
     one = torch.zeros(shape_of(factor), dtype=like.dtype, device=like.device)
     place = place[len(place) - one.ndim :]
@@ -502,7 +507,7 @@ def _numbers_read(factor, place, sources: list[tuple]) -> list[tuple[int, ...]]:
         (number, *index)
         for number, gradient in enumerate(gradients)
         if gradient is not None
-        for index in gradient.nonzero().tolist()
+        for index in gradient.nonzero()[:2].tolist()
     ]
 
 
