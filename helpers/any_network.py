@@ -26,14 +26,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
+from .cams import GRAD_CAM, cam_by_name, name_of
 from .checks import check_any_photos, check_scores, evaluating, seen_by_python
 from .errors import ModelError
 from .feature_maps import Place, check_output, find_layers, layout, watched_pass
-from .gradcam import GradCAM, cam_from_gradient, resize_maps
+from .gradcam import GradCAM, resize_maps
 from .guided import GuidedGradCAM
 from .methods import RULES, rows_of, rule_of
 from .signal_path import SignalPath, node_name, path_down
-from .targets import asked, asked_each
+from .targets import answer_of, asked, asked_each
 
 
 class RuledReLU(torch.autograd.Function):
@@ -122,6 +123,11 @@ COPIES = {"__setitem__", "copy_", "fill_", "zero_", "add_", "sub_", "__iadd__", 
 SCALINGS = {"mul_", "div_", "__imul__", "__itruediv__"}
 
 
+#: What is padded with numbers as large as this, or their negatives, is meant for a maximum that
+#: never takes them.
+NEVER = 1e4
+
+
 class ReluRule(TorchFunctionMode):
     """While it is entered, every ReLU that this thread calls goes down by ``method``'s rule.
 
@@ -160,6 +166,8 @@ class ReluRule(TorchFunctionMode):
         result = func(*args, **kwargs)
         if name in COPIES or name in SCALINGS and not any(map(_varies, args[1:])):
             self._note_copy(args[0])
+        if name in ("pad", "constant_pad_nd"):
+            self._note_padding(result, abs(_padding(*args, **kwargs)))
         if name.strip("_") == "threshold":
             self._known[result.grad_fn] = "bend"  # a ReLU would be replaced
         if _has_no_way_back(name, result):
@@ -179,6 +187,12 @@ class ReluRule(TorchFunctionMode):
         f.copy_(y)
         self._note_copy(f)
         return f
+
+    def _note_padding(self, tensor, value):
+        """Autograd shows where constants were put, and not which."""
+        if tensor.grad_fn and node_name(tensor.grad_fn) == "ConstantPadNd":
+            kind = "zeros" if value == 0 else "mix" if value >= NEVER else "pad"
+            self._known[tensor.grad_fn] = kind
 
     def _note_copy(self, tensor):
         """Autograd shows a change of a view as "CopySlices", without what was done."""
@@ -242,6 +256,12 @@ class ReluRule(TorchFunctionMode):
         return relus, others
 
 
+def _padding(input, pad, *more, value=None, **others) -> float:
+    """The constant that ``F.pad(input, pad, mode, value)`` or ``constant_pad_nd`` writes."""
+    value = more[-1] if more and not isinstance(more[-1], str) else value
+    return value or 0.0
+
+
 def _varies(value) -> bool:
     """Is it a tensor that autograd follows?"""
     return isinstance(value, torch.Tensor) and value.requires_grad
@@ -289,7 +309,8 @@ def saliency_any(
         From photos ``(N, C, H, W)`` to class scores ``(N, classes)``; :class:`helpers.Scores` makes
         such a network of one that answers otherwise. It is left as it was.
     x : torch.Tensor
-        Normalised photos ``(N, C, H, W)``, float: as many channels and pixels as the network takes.
+        Normalised photos ``(N, C, H, W)``, of the network's dtype and device, and as many channels
+        and pixels as it takes.
     classes : int, sequence, tensor or callable, optional
         A class for all photos, one each, or ``None`` for each photo's top class; or a callable that
         makes one number a photo, ``(N,)``, of the scores, such as :func:`helpers.contrast`.
@@ -301,7 +322,10 @@ def saliency_any(
         that autograd cannot follow (``x > 0``), operations not known here. Max-pooling,
         normalisations, attention and gates that multiply other signals (squeeze-and-excitation)
         are let through with their derivative. With ``False`` all this keeps its true derivative,
-        and the map is a mixture that no paper describes.
+        and the map is a mixture that no paper describes. A maximum counts as pooling unless it
+        compares a signal with constants or with copies of itself (padded, stacked, joined,
+        multiplied); a maximum over what a matrix, a convolution or an index made (maxout) is let
+        through. A product counts as a gate unless both factors are made of one and the same number.
 
     Returns
     -------
@@ -312,7 +336,8 @@ def saliency_any(
     ------
     ModelError
         If the method is unknown; if what is given is no network, its answer no ``(N, classes)``
-        tensor of finite scores, or the photo out of autograd's reach. And for the methods with a
+        tensor of finite scores, or the photo out of autograd's reach; if it cannot take such
+        photos (their dtype, device, channels, size). And for the methods with a
         rule of their own: if there is no ReLU between photo and scores; if something else is
         (``strict``); if, strict or not, a ReLU is or may be where the rule cannot reach it
         (TorchScript, compiled or checkpointed parts, an ``autograd.Function`` of one's own, C++).
@@ -362,7 +387,7 @@ def _saliency(network, x, ask: Callable, method: str, strict: bool) -> torch.Ten
         # the plain gradient is autograd's own, without a rule
         with nullcontext() if method == "gradient" else rule:
             # the clone is for an in-place operation at the very start
-            answer = network(leaf.clone())
+            answer = answer_of(network, leaf.clone())
         scores = check_scores(answer, network, x)
         if method == "gradient":
             path_down(scores, leaf, name)
@@ -402,8 +427,9 @@ def grad_cam_any(
     layer: Place | Sequence[Place] | None = None,
     classes=None,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GradCAM:
-    """Grad-CAM at any module's output, for any network.
+    """Grad-CAM, or one of its kin, at any module's output, for any network.
 
     Parameters
     ----------
@@ -419,16 +445,21 @@ def grad_cam_any(
     grid : (int, int), optional
         How many tokens lie below and beside each other, h and w, if it is not the photo's
         proportion; tokens before these (of a class, registers) are left out.
+    cam : str
+        How the feature maps are weighed: one of :data:`helpers.cams.WEIGHTS`, "Grad-CAM++" or
+        "HiResCAM" for example, in upper or lower case.
 
     Returns
     -------
     GradCAM
-        As from :func:`helpers.grad_cam`; ``classes`` is None where a callable was asked about.
+        As from :func:`helpers.grad_cam`; ``classes`` is None where a callable was asked about,
+        and ``weights`` are ``(N, C, h, w)`` where a CAM weighs each place by itself.
 
     Raises
     ------
     ModelError
-        As :func:`saliency_any`, and if a layer is none of this, or not between photo and scores.
+        As :func:`saliency_any`, and if a layer is none of this, or not between photo and scores, or
+        there is no such CAM.
 
     Examples
     --------
@@ -441,7 +472,7 @@ def grad_cam_any(
     >>> tuple(grad_cam_any(model.network, x, "features.28", rather).maps.shape)
     (1, 8, 8)
     """
-    each = _grad_cam(network, x, layer, partial(asked, classes), grid)
+    each = _grad_cam(network, x, layer, partial(asked, classes), grid, cam)
     return first_of_each(each)
 
 
@@ -451,6 +482,7 @@ def grad_cam_any_each(
     classes,
     layer: Place | Sequence[Place] | None = None,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GradCAM:
     """:func:`grad_cam_any` of K classes of every photo; they share one pass up.
 
@@ -465,11 +497,12 @@ def grad_cam_any_each(
     >>> tuple(grad_cam_any_each(model.network, x, [3, 5, 7]).maps.shape)
     (1, 3, 4, 4)
     """
-    return _grad_cam(network, x, layer, partial(asked_each, classes), grid)
+    return _grad_cam(network, x, layer, partial(asked_each, classes), grid, cam)
 
 
-def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
+def _grad_cam(network, x, layer, ask: Callable, grid, cam: str = GRAD_CAM) -> GradCAM:
     """Grad-CAM of the K numbers a photo, ``(N, K)``, that ``ask`` makes out of the scores."""
+    cam = name_of(cam)
     x, network = check_any_photos(x), seen_by_python(network)
     places = find_layers(layer, network, x, grid)
     with watched_pass(network, x, places) as (leaf, scores, outputs):
@@ -488,7 +521,7 @@ def _grad_cam(network, x, layer, ask: Callable, grid) -> GradCAM:
         maps = [one(output.detach()) for one, output in zip(lay, above, strict=True)]
         values, chosen = ask(scores)
         cams = [
-            [cam_from_gradient(m, one(g)) for m, one, g in zip(maps, lay, gradients, strict=True)]
+            [cam_by_name(cam, m, one(g)) for m, one, g in zip(maps, lay, gradients, strict=True)]
             for gradients in walks_down(values, above)
         ]
     each = [
@@ -589,6 +622,7 @@ def all_maps_any(
     layer: Place | Sequence[Place] | None = None,
     strict: bool = True,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> dict[str, torch.Tensor]:
     """Every method's map, or that of some, by the method's title, for any network.
 
@@ -597,8 +631,9 @@ def all_maps_any(
 
     Parameters
     ----------
-    network, x, classes, layer, strict, grid
-        As for :func:`grad_cam_any` and :func:`saliency_any`.
+    network, x, classes, layer, strict, grid, cam
+        As for :func:`grad_cam_any` and :func:`saliency_any`. Another CAM's name takes Grad-CAM's
+        place in the titles: "Guided Layer-CAM".
     methods : sequence of str, optional
         Keys in :data:`helpers.methods.TABLE`: "gradient", "deconvnet", "guided", "grad_cam",
         "guided_grad_cam". Unless given, all that the network can be asked by: those with a rule for
@@ -624,10 +659,10 @@ def all_maps_any(
     {'guided backpropagation': (1, 3, 128, 128), 'Grad-CAM': (1, 128, 128)}
     """
     rows, keys = rows_of(methods), {rule: key for key, rule in RULES.items()}
-    cam, walks, found = None, {}, {}
+    regions, walks, found, cam = None, {}, {}, name_of(cam)
     if any(row.kind != "pixels" for row in rows):
-        look = grad_cam_any(network, x, layer, classes, grid)
-        cam = resize_maps(look.maps, x.shape[-2:])
+        look = grad_cam_any(network, x, layer, classes, grid, cam)
+        regions = resize_maps(look.maps, x.shape[-2:])
         # one for all methods, also where rounding decides between two
         classes = look.classes if classes is None else classes
     for row in rows:
@@ -640,5 +675,6 @@ def all_maps_any(
             raise
         walk = walks.get(row.rule)
         product = row.kind == "product"
-        found[row.title] = cam if walk is None else cam[:, None] * walk if product else walk
+        title = row.title.replace(GRAD_CAM, cam)
+        found[title] = regions if walk is None else regions[:, None] * walk if product else walk
     return found

@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 import torch
 
-from .gradcam import resize_maps
+from .errors import ModelError
+from .gradcam import cam_from_gradient, resize_maps
 from .methods import TABLE
 
 #: From feature maps ``A`` and gradients ``G``, ``(N, C, h, w)``, to weights.
@@ -90,9 +91,11 @@ def eigen_cam_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
     return (first * sign[:, None])[:, :, None, None]
 
 
+#: The name of the first of them.
+GRAD_CAM = next(row.title for row in TABLE if row.key == "grad_cam")
 #: Weights that need feature maps and gradients only, by the method's name in figures.
 WEIGHTS: dict[str, Weights] = {
-    next(row.title for row in TABLE if row.key == "grad_cam"): grad_cam_weights,
+    GRAD_CAM: grad_cam_weights,
     "Grad-CAM++": grad_cam_pp_weights,
     "XGrad-CAM": xgrad_cam_weights,
     "Layer-CAM": layer_cam_weights,
@@ -100,6 +103,34 @@ WEIGHTS: dict[str, Weights] = {
     "Eigen-CAM": eigen_cam_weights,
     "no class": no_class,
 }
+
+
+def name_of(cam: str) -> str:
+    """A name in :data:`WEIGHTS`, given in upper or lower case; a ``ModelError`` if it is none.
+
+    Examples
+    --------
+    >>> name_of("grad-cam++")
+    'Grad-CAM++'
+    """
+    names = {name.lower(): name for name in WEIGHTS}
+    if not isinstance(cam, str) or cam.lower() not in names:
+        raise ModelError(f"There is no CAM {cam!r}; choose one of {', '.join(WEIGHTS)}.")
+    return names[cam.lower()]
+
+
+def cam_by_name(
+    cam: str, maps: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps ``(N, h, w)`` from feature maps and gradients ``(N, C, h, w)``, and the weights.
+
+    These are ``(N, C)``, or ``(N, C, h, w)`` where a method weighs each place by itself.
+    """
+    if (name := name_of(cam)) == GRAD_CAM:
+        return cam_from_gradient(maps, gradient)
+    weights = WEIGHTS[name](maps, gradient)
+    one_a_channel = weights.shape[2:].numel() == 1
+    return gather(weights, maps), weights.flatten(1) if one_a_channel else weights
 
 
 @torch.no_grad()

@@ -52,6 +52,8 @@ def check_photos(
         raise ValueError(
             f"Photos must be at least {smallest} pixels a side, got {x.shape[-2]}x{x.shape[-1]}."
         )
+    if x.is_meta:
+        raise ValueError("The photos are on the device 'meta', where tensors hold no values.")
     if not torch.isfinite(x).all():
         raise ValueError(
             "The photos hold NaN or infinite values; look at what came before preprocessing."

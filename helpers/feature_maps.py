@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .checks import check_any_photos, check_scores, evaluating, seen_by_python
+from .checks import check_any_photos, evaluating, seen_by_python
 from .errors import ModelError
 from .signal_path import path_down
-from .targets import Scores
+from .targets import Scores, scores_of
 
 #: A layer: one of the network's modules, or its name.
 Place = str | nn.Module
@@ -219,7 +219,7 @@ def watched_pass(
     ):
         # the photo wants a gradient so that frozen networks make a graph too
         leaf = x.detach().clone().requires_grad_()
-        yield leaf, check_scores(network(leaf.clone()), network, x), outputs
+        yield leaf, scores_of(network, leaf.clone()), outputs
 
 
 def check_output(outputs: list, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

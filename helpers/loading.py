@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _torchvisions(name: str) -> tuple:
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
         network = torchvision.models.get_model(name, weights=weights)
-    except OSError as error:
+    except Exception as error:  # no web; or torch.load, which raises many kinds for damaged files
         raise ModelUnavailable(_not_fetched(f"torchvision:{name}", error)) from error
     return network, weights.meta["categories"], weights
 
@@ -97,15 +98,21 @@ def _timms(name: str) -> tuple:
 def _own(file: Path, name: str):
     if not file.exists():
         raise ModelError(f"There is no file {file}.")
-    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    module_spec = importlib.util.spec_from_file_location(f"explained_{file.stem}", file)
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module.__name__] = module  # dataclasses look for it there
+    sys.path.insert(0, str(file.parent.resolve()))  # it may import its neighbours
     try:
         module_spec.loader.exec_module(module)
+        if not callable(getattr(module, name, None)):
+            raise ModelError(f"{file} has no function {name!r} that returns a network.")
+        made = getattr(module, name)()
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, name, None)):
-        raise ModelError(f"{file} has no function {name!r} that returns a network.")
-    made = getattr(module, name)()
+    finally:
+        sys.path.remove(str(file.parent.resolve()))
     return made if isinstance(made, (Model, tuple)) else (made,)
 
 

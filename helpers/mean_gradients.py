@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .checks import check_classes, check_finite, check_network, check_photos, evaluating
+from .targets import scores_of
 
 
 def integrated_gradients(
@@ -102,8 +103,7 @@ def mean_gradient(
     network, total = check_network(network), 0
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
         with torch.no_grad():
-            scores = network(x.clone())
-        check_finite(scores, "The network answers with")
+            scores = scores_of(network, x.clone())
         chosen = check_classes(classes, scores)
         for photo, share in zip(photos, shares, strict=True):
             leaf = photo.detach().clone().requires_grad_()

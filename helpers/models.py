@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -15,12 +16,12 @@ from PIL import Image
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from .checks import check_network, check_scores
+from .checks import check_network
 from .errors import ModelError, ModelUnavailable
 from .images import Source
 from .network import VGG16
 from .preprocess import IMAGENET, Preprocess
-from .targets import Scores
+from .targets import Scores, floats_of, scores_of
 
 ASSETS = Path(__file__).with_name("assets")
 WEIGHTS = ASSETS / "embedded.safetensors"
@@ -42,8 +43,8 @@ class Model:
     name : str
         One of :data:`MODELS`, or what :meth:`of` was told.
     network : torch.nn.Module
-        In eval mode, float32, on ``device``. Those of :func:`load_model` have ``features``,
-        ``avgpool`` and ``classifier``.
+        In eval mode, on ``device``. Those of :func:`load_model` are float32, and have
+        ``features``, ``avgpool`` and ``classifier``.
     class_names : tuple of str
         One a score, in order.
     preprocess : Preprocess
@@ -113,10 +114,10 @@ class Model:
         network = (Scores(network, scores) if scores else network).eval()
         if not isinstance(preprocess, Preprocess):
             preprocess = Preprocess.of(preprocess)
-        like = next(network.parameters(), torch.zeros(()))
-        x = preprocess(Image.new("RGB", (64, 64), "grey")).to(like.device)
+        like = floats_of(network)
+        x = preprocess(Image.new("RGB", (64, 64), "grey")).to(like)
         with torch.inference_mode():
-            answer = check_scores(network(x), network, x)
+            answer = scores_of(network, x)
         if class_names is None:
             class_names = range(answer.shape[1])
         class_names = tuple(map(str, class_names))
@@ -127,12 +128,13 @@ class Model:
         return cls(name, network, class_names, preprocess, preprocess.crop, like.device)
 
     def prepare(self, photos: Source | Iterable[Source]) -> torch.Tensor:
-        """Photos preprocessed, on ``device``: float32 ``(N, 3, input_size, input_size)``.
+        """Photos preprocessed, on ``device``: ``(N, 3, input_size, input_size)``.
 
-        One, or several as a list or whatever else gives one after the other. Errors:
-        :func:`helpers.load_photo`; no photo at all is a ``PhotoError``, too.
+        Of the network's dtype, float32 unless it was converted. One photo, or several as a list or
+        whatever else gives one after the other. Errors: :func:`helpers.load_photo`; no photo at all
+        is a ``PhotoError``, too.
         """
-        return self.preprocess(photos).to(self.device)
+        return self.preprocess(photos).to(self.device, floats_of(self.network).dtype)
 
     def class_index(self, name: str) -> int:
         """The index of a class by its name, upper or lower case.
@@ -140,14 +142,16 @@ class Model:
         Raises
         ------
         KeyError
-            If there is none; the message names classes that contain the word.
+            If there is none; the message names classes that contain the word, or are like it.
         """
         names = [known.lower() for known in self.class_names]
         if name.lower() in names:
             return names.index(name.lower())
         near = [known for known in self.class_names if name.lower() in known.lower()][:5]
-        hint = f"did you mean {', '.join(near)}?" if near else "model.class_names lists them."
-        raise KeyError(f"{self.name} knows no class {name!r}; {hint}")
+        alike = difflib.get_close_matches(name.lower(), names, n=3)
+        near = near or [self.class_names[names.index(one)] for one in alike]
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise KeyError(f"{self.name} knows no class {name!r}; {hint}model.class_names lists them.")
 
     @torch.inference_mode()
     def likeliest(self, x: torch.Tensor, names: Sequence[str]) -> int:
@@ -170,13 +174,14 @@ class Model:
             )
         if len(x) != 1:
             raise ValueError(f"Expected one photo, got {len(x)}.")
-        scores = self.network(x)[0]
+        scores = scores_of(self.network, x)[0]
         return max(known, key=lambda index: scores[index].item())
 
     @torch.inference_mode()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
         """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``."""
-        probabilities, indices = self.network(x).softmax(dim=1).topk(min(k, len(self.class_names)))
+        scores = scores_of(self.network, x)
+        probabilities, indices = scores.softmax(dim=1).topk(min(k, len(self.class_names)))
         return [
             [(self.class_names[i], p) for i, p in zip(row_i, row_p, strict=True)]
             for row_i, row_p in zip(indices.tolist(), probabilities.tolist(), strict=True)

@@ -7,8 +7,11 @@ the scores and the photo gets one of these kinds; :mod:`helpers.any_network` dec
 ==============  =================================================================================
 ``relu``        a ReLU that goes down by the method's rule
 ``pass``        linear, place by place: additions, views, batch normalisation, constant factors
-``part``        a piece of a tensor: slices, splits; or zeros around it
-``mix``         linear across places: convolutions, matrices, poolings, concatenations, padding
+``part``        a piece of a tensor: slices, splits
+``pad``         constants around a tensor
+``zeros``       zeros around a tensor
+``mix``         linear across places: convolutions, matrices, poolings, concatenations, padding;
+                maxima of different numbers
 ``reduce``      linear, to fewer places: means and sums, average pooling
 ``statistic``   a norm, a variance: what normalisations written by hand divide by
 ``normalise``   softmax, layer and group normalisation, attention
@@ -29,6 +32,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 from .errors import ModelError
 
@@ -45,8 +49,9 @@ KINDS: dict[str, str] = {
         """,
         "part": """
             Slice Select Split SplitWithSizes UnsafeSplit UnsafeSplitWithSizes Chunk Unbind Narrow
-            NarrowCopy Diagonal ConstantPadNd
+            NarrowCopy Diagonal
         """,
+        "pad": "ConstantPadNd",
         "mix": """
             AccumulateGrad Cat Stack Index UnsafeIndex IndexSelect IndexAdd IndexCopy IndexPut
             IndexPutImpl IndexFill Gather Take Scatter ScatterAdd SelectScatter SliceScatter
@@ -56,9 +61,7 @@ KINDS: dict[str, str] = {
             UpsampleLinear1D UpsampleBilinear2D UpsampleBilinear2DAa UpsampleBicubic2D
             UpsampleBicubic2DAa UpsampleLanczos2DAa UpsampleTrilinear3D PixelShuffle
             PixelUnshuffle ChannelShuffle Roll Flip Rot90 Tril Triu Trace Cumsum FftR2C FftC2R
-            FftC2C ViewAsReal ViewAsComplex NativeDropout FusedDropout Topk Sort Kthvalue
-            MaxPool2D MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D AdaptiveMaxPool2D
-            AdaptiveMaxPool3D FractionalMaxPool2D MaxUnpool2D Max Amax Min Amin GridSampler2D
+            FftC2C ViewAsReal ViewAsComplex NativeDropout FusedDropout MaxUnpool2D GridSampler2D
             GridSampler3D CudnnGridSampler
         """,
         "reduce": """
@@ -107,6 +110,23 @@ FACTORS: dict[str, tuple[int, int, str]] = {
     ),
 }  # fmt: skip
 
+#: Nodes that pass the largest of several numbers, or order them: in windows, or anywhere.
+POOLINGS = set(
+    """
+    MaxPool2D MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D AdaptiveMaxPool2D
+    AdaptiveMaxPool3D FractionalMaxPool2D
+    """.split()
+)
+MAXIMA = POOLINGS | {"Max", "Amax", "Min", "Amin", "Topk", "Sort", "Kthvalue"}
+#: Nodes whose output is >= 0; and those whose output is, if all of their inputs are.
+POSITIVE = {"Relu", "Sigmoid", "Hardsigmoid", "Softmax", "Abs", "Exp"}
+KEEP_SIGN = POOLINGS | set(
+    """
+    ConstantPadNd Cat Stack Clone View UnsafeView Reshape ReshapeAlias Permute Transpose Squeeze
+    Unsqueeze Expand Repeat Slice Select Split AvgPool2D
+    """.split()
+)
+
 #: Names for people, where autograd's own would puzzle them.
 TITLES = {
     "Silu": "SiLU", "Gelu": "GELU", "Elu": "ELU or SELU", "Celu": "CELU",
@@ -118,12 +138,14 @@ TITLES = {
     "DifferentiableGraph": "TorchScript", "CompiledFunction": "compiled code",
     "Maximum": "maximum", "Max": "maximum", "Amax": "maximum", "Min": "minimum",
     "Amin": "minimum", "Minimum": "minimum", "Where": "where", "MaskedFill": "masked_fill",
-    "Relu": "ReLU",
+    "Relu": "ReLU", "Sort": "sort", "Topk": "topk", "Kthvalue": "kthvalue",
+    **dict.fromkeys(POOLINGS, "max-pooling with zeros or copies of the signal"),
 }  # fmt: skip
 
 #: Through these a signal goes place by place, so that a function made of them is a curve.
 ELEMENTWISE = {"pass", "relu", "plain relu", "squash", "bend", "activation"}
 REDUCTIONS = {"reduce", "statistic"}
+KINDS_BELOW = {*KINDS.values(), "relu", "zeros", "opaque", "unknown"}
 
 
 def node_name(node) -> str:
@@ -147,6 +169,7 @@ class SignalPath:
         The photo, a leaf that requires a gradient, from which ``scores`` were computed.
     known : mapping, optional
         Kinds of nodes that the graph alone does not tell: ReLUs that go down by the rule ("relu"),
+        what is padded with zeros ("zeros"), or with what no maximum takes ("mix"),
         changes of a view in place ("CopySlices" for autograd) that are linear.
 
     Attributes
@@ -171,13 +194,20 @@ class SignalPath:
         for node in self.nodes:
             for child, _ in self.inputs(node):
                 self._parents[child].append(node)
-        self.kinds = {node: self._kind(node) for node in self.nodes}
+        self.kinds: dict[object, str] = {}
+        for node in self.nodes:  # each behind its inputs, whose kinds it asks for
+            self.kinds[node] = self._kind(node)
         #: Products that are functions of one signal, place by place: ``x * sigmoid(x)``; a gate is
-        #: none.
-        self.curves = set()
+        #: none. And those of them whose factors come to the signal by other ways than place by
+        #: place.
+        self.curves, self._detours = set(), set()
         for node in self.nodes:
-            if self.kinds[node] == "product" and set.intersection(*self._factors(node)):
-                self.curves.add(node)
+            if self.kinds[node] == "product" and all(factors := self._factors(node)):
+                if set.intersection(*factors):
+                    self.curves.add(node)
+                elif self._is_detour(node):
+                    self.curves.add(node)
+                    self._detours.add(node)
 
     def __contains__(self, node) -> bool:
         return node in self._on_path
@@ -234,23 +264,77 @@ class SignalPath:
             return (
                 "bend" if name in ("Div", "Addcdiv") and self.inputs(node, (second,)) else otherwise
             )
-        if (
-            name in ("Max", "Amax", "Min", "Amin")
-            and (below := node.next_functions[0][0])
-            and (
-                node_name(below) == "Stack"
-                or node_name(below) == "Cat"
-                and len(self.inputs(below)) < len(below.next_functions)
-            )
-        ):
-            return (
-                "bend"  # the larger of two signals, or of one and a constant, written another way
-            )
+        if name in MAXIMA:
+            return "bend" if self._compares_copies(node) else "mix"
         if name.startswith(("GridSampler", "CudnnGridSampler")) and self.inputs(node, (1,)):
             return "unknown"
         if _cuts_at_zero(node, name):
             return "plain relu"
         return KINDS.get(name, "unknown")
+
+    def _compares_copies(self, node) -> bool:
+        """Is a maximum one of two signals, of a signal and a constant, or of a signal and itself?
+
+        Then it is an activation, written another way, and no pooling. It is, if it compares more
+        numbers than were made: some of them stand there twice (scaled or shifted), or are
+        constants (zeros around the signal).
+        """
+        (edge,) = self.inputs(node)
+        if node_name(edge[0]) == "Stack" and node_name(node) not in POOLINGS:
+            return True
+        sources = self._made_of(edge)
+        # a window lies in one channel: it does not matter how often each of them is there
+        whole = node_name(node) in POOLINGS and all(
+            shape_of(source)[-2:] == shape_of(edge)[-2:] for source in sources
+        )
+        return not whole and sum(sources.values()) < shape_of(edge).numel()
+
+    def _made_of(self, edge) -> dict[tuple, int]:
+        """Of how many numbers, by their edges, those at ``edge`` are copies, scaled or shifted."""
+        node, count = edge[0], shape_of(edge).numel()
+        below, name = set(self.inputs(node)), node_name(node)
+        copies = self.kinds[node] in ("pass", "part", "pad", "zeros") and len(below) == 1
+        if not copies and name not in ("Cat", "Stack") or self._pads_below_all(node):
+            return {edge: count}
+        sources: dict[tuple, int] = {}
+        for one in below:
+            sources |= self._made_of(one)
+        return sources if sum(sources.values()) <= count else {edge: count}
+
+    def _pads_below_all(self, node) -> bool:
+        """Are these zeros around what is nowhere negative, so that no maximum takes them?"""
+        return self.kinds[node] == "zeros" and all(map(self._is_positive, self.inputs(node)))
+
+    def _is_positive(self, edge) -> bool:
+        node, name = edge[0], node_name(edge[0])
+        if self.kinds.get(node) == "relu" or name in POSITIVE:
+            return True
+        return name in KEEP_SIGN and all(map(self._is_positive, self.inputs(node)))
+
+    def _is_detour(self, node) -> bool:
+        """Are both factors of a product made of one and the same number each, in whatever way?
+
+        A gate looks at many places or channels, or at another one. Asked of three places.
+        """
+        (first,), (second,) = (
+            self.inputs(node, (place,)) for place in FACTORS[node_name(node)][:2]
+        )
+        common = self._everything_below(first) & self._everything_below(second)
+        common -= {below for edge in common for below in self.inputs(edge[0])}
+        if not common:
+            return False
+        shape, found = shape_of((node, 0)), False
+        for quarter in (1, 2, 3):
+            place = torch.unravel_index(torch.tensor(shape.numel() * quarter // 4), shape)
+            reads = [_numbers_read(factor, place, list(common)) for factor in (first, second)]
+            if all(reads):  # else a ReLU that is off has hidden it
+                if reads[0] != reads[1] or len(reads[0]) > 1:
+                    return False
+                found = True
+        return found
+
+    def _everything_below(self, edge) -> set[tuple]:
+        return self._below([edge], KINDS_BELOW)
 
     def _below(self, edges, through=ELEMENTWISE) -> set[tuple]:
         """``edges``, and everything that their values are computed from place by place."""
@@ -272,7 +356,13 @@ class SignalPath:
 
     def within(self, curve) -> set:
         """The nodes of a product's two factors, down to the signal that both are made of."""
-        first, second = self._factors(curve)
+        if curve in self._detours:
+            first, second = (
+                self._everything_below(edge)
+                for edge in self.inputs(curve, FACTORS[node_name(curve)][:2])
+            )
+        else:
+            first, second = self._factors(curve)
         return {inner for inner, _ in first ^ second}
 
     def ends_above(self, node, through) -> set:
@@ -330,7 +420,7 @@ class SignalPath:
         A sigmoid does, if all its ways up lead into products. Other curves do, if they belong to a
         statistic of the signal: ``x / x.pow(2).mean().sqrt()``.
         """
-        along = {"pass", "part", "squash", "bend"}
+        along = {"pass", "part", "pad", "zeros", "squash", "bend"}
         kind = self.kinds[node]
         if kind == "squash":
             return self.ways_up(node, along) <= {"product", "scores"}
@@ -386,6 +476,39 @@ def path_down(scores, leaf, name: str, known: Mapping[object, str] | None = None
             "the gradient and Grad-CAM."
         )
     return path
+
+
+def shape_of(edge) -> torch.Size:
+    """The shape of what was computed at an edge of the graph: a node, and which of its outputs."""
+    node, place = edge
+    return torch.Size(node._input_metadata[place].shape)
+
+
+def _numbers_read(factor, place, sources: list[tuple]) -> list[tuple[int, ...]]:
+    """Which numbers at ``sources`` the one at ``place`` of a factor, broadcast, depends on.
+
+    Two of each source at most: more than one is all that is asked.
+    """
+    like = factor[0]._input_metadata[factor[1]]
+    one = torch.zeros(shape_of(factor), dtype=like.dtype, device=like.device)
+    place = place[len(place) - one.ndim :]
+    one[tuple(0 if side == 1 else int(at) for at, side in zip(place, one.shape, strict=True))] = 1
+    try:
+        gradients = torch.autograd.grad(
+            [GradientEdge(*factor)],
+            [GradientEdge(*source) for source in sources],
+            [one],
+            retain_graph=True,
+            allow_unused=True,
+        )
+    except RuntimeError:  # the way down will meet it again, and say so
+        return []
+    return [
+        (number, *index)
+        for number, gradient in enumerate(gradients)
+        if gradient is not None
+        for index in gradient.nonzero()[:2].tolist()
+    ]
 
 
 def _children_first(root) -> list:

@@ -1,17 +1,19 @@
 """What is asked of the scores: a class, several, the difference of two, or any number made of them.
 
-Also how scores are found in what a network answers: :class:`Scores`.
+Also how a network is asked for them (:func:`scores_of`), and how they are found in what it answers:
+:class:`Scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import nn
 
-from .checks import check_classes, check_classes_each
-from .errors import ModelError
+from .checks import check_classes, check_classes_each, check_scores
+from .errors import ModelError, PhotoError
 
 #: From all scores ``(N, classes)`` to the number that is explained, one a photo: ``(N,)``.
 Target = Callable[[torch.Tensor], torch.Tensor]
@@ -76,6 +78,58 @@ def check_values(values, scores: torch.Tensor) -> torch.Tensor:
             "autograd can follow."
         )
     return values
+
+
+def scores_of(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What the network answers photos with, if it is finite class scores ``(N, classes)``.
+
+    Else, and if it cannot take such photos, a ``ModelError`` says what is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> scores_of(torch.nn.Flatten(), torch.ones(1, 1, 1, 2))
+    tensor([[1., 1.]])
+    """
+    return check_scores(answer_of(network, x), network, x)
+
+
+def answer_of(network: nn.Module, x: torch.Tensor):
+    """``network(x)``; a ``ModelError`` if it cannot take such photos, and why, if that is known."""
+    like = floats_of(network)
+    if like.is_meta:
+        raise ModelError(
+            f"{type(network).__name__} is on the device 'meta', where weights have no values. Make "
+            "it on another device, or give it weights: network.to_empty(device='cpu'), then "
+            "load_state_dict."
+        )
+    try:
+        return network(x)
+    except (ModelError, PhotoError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:  # as PyTorch and its zoos have them
+        raise ModelError(_why_not(network, x, like, error)) from error
+
+
+def _why_not(network: nn.Module, x: torch.Tensor, like: torch.Tensor, error: Exception) -> str:
+    """Asked afterwards, as there are networks that bring photos to their own type and device."""
+    name = type(network).__name__
+    if x.device != like.device:
+        return f"The photos are on {x.device}, and {name} is on {like.device}: pass " + (
+            f"x.to({str(like.device)!r})."
+        )
+    if x.dtype != like.dtype:
+        return f"The photos are {x.dtype}, and {name} is {like.dtype}: pass x.to({like.dtype})."
+    return (
+        f"{name} cannot take photos {tuple(x.shape)}, which are (N, C, H, W): "
+        f"{type(error).__name__}: {error}. Pass as many channels and pixels as it was made for."
+    )
+
+
+def floats_of(network: nn.Module) -> torch.Tensor:
+    """The network's first tensor of floats, whose dtype and device photos need; or a float32."""
+    every = chain(network.parameters(), network.buffers())
+    return next((part for part in every if part.is_floating_point()), torch.zeros(()))
 
 
 class Scores(nn.Module):

@@ -34,7 +34,7 @@ TESTS = {
     "feature_maps": ("feature_maps", "any_misuse"),
     "targets": ("targets", "feature_maps"),
     "loading": ("cli",),
-    "cli": ("cli",),
+    "interactive.cli": ("cli",),
     "network": ("models",),
     "checks": ("refusals", "no_trace", "walks"),
     "scaling": ("scaling",),
@@ -106,7 +106,8 @@ def survivors(module: str, every: int) -> tuple[int, list[str]]:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / part, Path(folder, part), ignore=ignore)
         shutil.copy(ROOT / "pyproject.toml", folder)
-        file, begin = Path(folder, "helpers", f"{module}.py"), time.monotonic()
+        file = Path(folder, "helpers", *module.split(".")).with_suffix(".py")
+        begin = time.monotonic()
         if noticed(module, Path(folder)):
             sys.exit(f"the tests of {module} fail without a change: {', '.join(TESTS[module])}")
         limit = 60 + 10 * round(time.monotonic() - begin)

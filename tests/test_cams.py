@@ -10,9 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import cams, mean_gradients
+from helpers import (
+    ModelError,
+    all_maps_any,
+    cams,
+    grad_cam_any,
+    grad_cam_any_each,
+    mean_gradients,
+    resize_maps,
+)
 
 from .comparing import assert_close
+from .networks import noise, randomise
 
 N, C, H, W = 2, 5, 3, 4
 
@@ -67,6 +76,54 @@ def test_weights_are_the_papers(seen, name):
     # what a silent channel weighs makes no difference to the map
     heard = maps.amax(dim=(2, 3), keepdim=True) > 0
     assert_close(torch.where(heard, weights, 0).expand(N, C, H, W), torch.where(heard, want, 0))
+
+
+@pytest.fixture
+def asked():
+    """A small network, two photos, and feature maps and gradients at its layer "1", class 2."""
+    network = randomise(
+        nn.Sequential(nn.Conv2d(3, C, 5, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(C * 25, 4))
+    ).double()
+    x = noise(2, 21, dtype=torch.float64)
+    maps = network[:2](x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network[2:](maps)[:, 2].sum(), maps)
+    return network, x, maps.detach(), gradient
+
+
+@pytest.mark.parametrize("name", cams.WEIGHTS)
+def test_each_is_had_by_its_name(asked, name):
+    network, x, maps, gradient = asked
+    want = torch.stack(
+        [
+            torch.from_numpy((by_loops(name, a.numpy(), g.numpy()) * a.numpy()).sum(0).clip(0))
+            for a, g in zip(maps, gradient, strict=True)
+        ]
+    )
+    look = grad_cam_any(network, x, "1", 2, cam=name.upper())
+    assert want.any() and (want[0] != want[1]).any()
+    assert_close(look.maps, want)
+    whole = name in ("Layer-CAM", "HiResCAM")
+    assert look.weights.shape == ((2, C, 5, 5) if whole else (2, C))
+    weights = look.weights if whole else look.weights[..., None, None]
+    assert_close(cams.gather(weights, maps), want)
+    each = grad_cam_any_each(network, x, [0, 2], "1", cam=name)
+    assert_close(each.maps[:, 1], want)
+    named = "Guided " + name
+    found = all_maps_any(network, x, 2, ["grad_cam", "guided_grad_cam", "guided"], "1", cam=name)
+    assert list(found) == ["guided backpropagation", name, named]
+    regions = resize_maps(want, (21, 21))
+    assert_close(found[name], regions)
+    assert_close(found[named], regions[:, None] * found["guided backpropagation"])
+
+
+@pytest.mark.parametrize("name", ["Score-CAM", "", None, 3])
+def test_other_names_are_refused(asked, name):
+    network, x, *_ = asked
+    for explain in (grad_cam_any, all_maps_any):
+        with pytest.raises(
+            ModelError, match=f"no CAM {name!r}; choose one of Grad-CAM, .*HiResCAM"
+        ):
+            explain(network, x, cam=name)
 
 
 def test_no_two_methods_are_the_same(seen):

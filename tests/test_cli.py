@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import torchvision
 from PIL import Image
 
 from helpers import ModelUnavailable, sample
-from helpers.cli import main
+from helpers.interactive.cli import main
 
 from .chapters import ROOT
 
@@ -32,6 +33,17 @@ def make():
 
 def gelu():
     return network(nn.GELU()), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+
+def only_gelu():
+    made = network(nn.GELU())
+    made[1] = nn.Identity()
+    return made, ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+
+def double():
+    return network(nn.ReLU()).double(), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+
+def half():
+    return network(nn.ReLU()).bfloat16(), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
 
 def nameless():
     return network(nn.ReLU())
@@ -141,6 +153,122 @@ def test_no_figure_is_written_over_a_photo(folder, capsys):
     assert [name.rpartition("/")[2] for name in written] == ["a-2.png", "a-3.png", "b-2.png"]
 
 
+def written(out):
+    return [line.split()[1] for line in out.splitlines() if "->" in line]
+
+
+def test_only_its_own_figures_are_written_anew(folder, capsys):
+    words = ["photos/a.jpg", "--model", "mine.py:make", "--out", "."]
+    for _ in range(2):
+        assert written(run(*words, capsys=capsys)[1]) == ["a.png"]
+    sample("rocket").save("a.png")  # a photo that is not explained
+    Image.open("a.png").save("a-2.png", pnginfo=None)
+    (folder / "a-3.png").write_text("no picture")
+    (folder / "a-4.png").mkdir()
+    before = {path: path.read_bytes() for path in folder.glob("a*.png") if path.is_file()}
+    for _ in range(2):
+        assert written(run(*words, capsys=capsys)[1]) == ["a-5.png"]
+    assert len(before) == 3 and all(path.read_bytes() == was for path, was in before.items())
+    figure = (folder / "a-5.png").read_bytes()
+    words[0] = "a-5.png"  # a figure may be a photo, too
+    assert written(run(*words, capsys=capsys)[1]) == ["a-5-2.png"]
+    words[0] = "./a-5.png"
+    (folder / "a-5-2.png").unlink()
+    run(*words, capsys=capsys)
+    assert (folder / "a-5.png").read_bytes() == figure
+
+
+def test_odd_folders(folder, capsys, monkeypatch):
+    odd = folder / "odd"
+    (odd / "folder.jpg").mkdir(parents=True)
+    for name in ("._b.png", "paper.pdf", "notes.txt"):
+        (odd / name).write_text("no photo")
+    os.mkfifo(odd / "pipe.png")
+    words = ["--model", "mine.py:make"]
+    status, out, err = run("odd", *words, capsys=capsys)
+    assert status == 1 and not out and err == "explain: odd: There is no photo in it.\n"
+    sample("coffee").save(odd / "Big.JPG", "jpeg")
+    status, out, err = run("odd", *words, capsys=capsys)
+    assert status == 0 and out.startswith("odd/Big.JPG\n") and len(written(out)) == 1
+
+    def locked(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", locked)
+    status, out, err = run("odd", "photos/a.jpg", *words, capsys=capsys)
+    assert status == 1 and written(out) == ["explained/a.png"]
+    assert err == "explain: odd: It cannot be read (Permission denied).\n"
+
+
+def test_odd_pictures(folder, capsys):
+    photo = sample("chelsea").resize((60, 50))
+    grey = np.asarray(photo.convert("L"))
+    Image.new("RGB", (1, 1)).save("one.png")
+    photo.convert("RGBA").save("rgba.png")
+    photo.convert("CMYK").save("cmyk.jpg")
+    Image.fromarray(grey.astype(np.uint16) * 257).save("deep.png")
+    photo.save("moves.gif", save_all=True, append_images=[photo.rotate(90)])
+    names = ["one.png", "rgba.png", "cmyk.jpg", "deep.png", "moves.gif"]
+    status, out, err = run(*names, "--model", "mine.py:make", capsys=capsys)
+    assert status == 1 and len(err.splitlines()) == 1 and "one.png: " in err and "1x1" in err
+    assert len(written(out)) == 4
+
+
+def command(*words, **more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "helpers", *words, "--model", "mine.py:make"],
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+
+
+def test_a_reader_that_has_enough_is_no_error(folder):
+    process = command("photos")
+    process.stdout.close()  # as "| head" does, only at once
+    assert process.stderr.read() == "" and process.wait() == 141
+    process.stderr.close()
+
+
+def test_it_can_be_stopped(folder):
+    (folder / "mine.py").write_text("import time\nprint(flush=True)\ntime.sleep(60)")
+    process = command("photos")
+    assert process.stdout.readline() == "\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and err == "explain: stopped.\n"
+
+
+def test_classes_are_listed(folder, capsys):
+    status, out, _ = run("--classes", "--model", "mine.py:make", capsys=capsys)
+    assert status == 0 and out.split("\n")[2].split() == ["2", "tiger", "cat"]
+    _, out, _ = run("--classes", "--model", "mine.py:make", "--json", capsys=capsys)
+    assert json.loads(out.splitlines()[1]) == {"class": "dog", "index": 1}
+    with pytest.raises(SystemExit) as stop:
+        main(["--model", "mine.py:make"])
+    assert stop.value.code == 2 and "name a PHOTO" in capsys.readouterr().err
+
+
+def test_a_file_with_a_network_is_run_as_python_runs_it(folder, capsys):
+    """It finds its neighbours, and itself."""
+    (folder / "code").mkdir()
+    (folder / "code" / "neighbour.py").write_text((folder / "mine.py").read_text())
+    (folder / "code" / "own.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from neighbour import make\n"
+        "@dataclass\nclass Options:\n    width: int = 3\n"
+        "def fails():\n    raise KeyError('weights.pt')\n"
+    )
+    path = list(sys.path)
+    assert run("photos/a.jpg", "--model", "code/own.py:make", capsys=capsys)[0] == 0
+    status, _, err = run("photos/a.jpg", "--model", "code/own.py:fails", capsys=capsys)
+    assert status == 1 and err == ("explain: code/own.py cannot be run: KeyError: 'weights.pt'\n")
+    assert sys.path == path
+
+
 def test_a_name_that_is_no_text_is_no_error(folder):
     name = b"photos/\xff.png"
     (folder / "photos" / "b.png").rename(os.fsdecode(name))
@@ -163,6 +291,7 @@ def test_options_change_what_they_say(folder, capsys):
         "opacity": ["--opacity", "0.2"],
         "layer": ["--layer", "1"],
         "layers": ["--layer", "1", "--layer", "3"],
+        "cam": ["--cam", "hirescam"],
         "than": ["--than", "cat"],
         "size": ["--size", "64"],
     }.items():
@@ -173,6 +302,11 @@ def test_options_change_what_they_say(folder, capsys):
     for i, one in enumerate(names):
         for other in names[:i]:
             assert not np.array_equal(pictures[one], pictures[other]), (one, other)
+    status, out, _ = run(*base, "--cam", "HIRESCAM", "--json", capsys=capsys)
+    words = json.loads(Image.open("explained/a.png").info["Description"])
+    assert words["titles"][1::2] == ["HiResCAM", "Guided HiResCAM"]
+    assert "HiResCAM at 3. HiResCAM divided by" in words["note"]
+    assert json.loads(out)["cam"] == "HiResCAM"
     assert run(*base, "--method", "gradient", "--method", "deconvnet", capsys=capsys)[0] == 0
     titles = json.loads(Image.open("explained/a.png").info["Description"])["titles"]
     assert titles == ["dog", "gradient", "Deconvnet"]
@@ -199,6 +333,10 @@ def test_networks_with_other_activations_get_what_they_can(folder, capsys):
     assert titles[1:] == ["Grad-CAM"]
     status, out, err = run(*words, "--mixture", capsys=capsys)
     assert status == 0 and not err
+    status, out, err = run("photos", "--model", "mine.py:only_gelu", "--mixture", capsys=capsys)
+    assert status == 0 and err.count("only Grad-CAM: ") == 1
+    assert "has no ReLU between photo and scores, but GELU (once)" in err
+    assert "--method gradient" in err and "mixture" not in err and "strict" not in err
     status, out, err = run(*words, "--method", "guided", capsys=capsys)
     assert status == 1 and "GELU" in err and not out
 
@@ -213,12 +351,17 @@ WRONG = {
     "no function": (["--model", "mine.py:made"], "no function 'made'"),
     "no network": (["--model", "mine.py:wrong"], "gave a str in place of a network"),
     "too much": (["--model", "mine.py:four"], "gave 4 things; a network, class names and"),
-    "class": (["--class", "dodo"], "knows no class 'dodo'"),
+    "class": (["--class", "dodo"], "knows no class 'dodo'.* --classes lists them"),
+    "a slip": (["--class", "tabyb"], "did you mean tabby[?] --classes lists them"),
     "number": (["--class", "108"], "knows no class '108'"),
     "than alone": (["--than", "tabby"], "needs a --class"),
     "layer": (["--layer", "layer4"], "no layer 'layer4'"),
     "colours": (["--colours", "plaid"], "no colours 'plaid'"),
     "size": (["--size", "0"], "not 0"),
+    "great size": (["--size", "100000"], "from 1 to 2048, not 100000"),
+    "cam": (["--cam", "webcam"], "no CAM 'webcam'; choose one of Grad-CAM"),
+    "opacity": (["--opacity", "1.1"], "from 0 to 1, not 1.1"),
+    "no opacity": (["--opacity", "nan"], "from 0 to 1, not nan"),
     "top": (["--top", "0"], "number of classes, not 0"),
     "device": (["--device", "abacus"], "'abacus', which cannot be used"),
 }
@@ -232,8 +375,16 @@ def test_wrong_options_are_said_in_a_line(folder, capsys, words, message):
 
 
 def test_networks_that_cannot_be_asked_are_an_error(folder, capsys):
-    with pytest.raises(RuntimeError):
-        main(["photos/a.jpg", "--model", "mine.py:fails"])
+    status, out, err = run("photos/a.jpg", "--model", "mine.py:fails", capsys=capsys)
+    assert status == 1 and not out and "cannot take photos (1, 3, 40, 40)" in err
+    status, out, err = run("photos/a.jpg", "--size", "8", capsys=capsys)
+    assert status == 1 and not out and "cannot take photos (1, 3, 8, 8)" in err
+
+
+@pytest.mark.parametrize("name", ["double", "half"])
+def test_networks_of_other_floats_are_explained(folder, capsys, name):
+    status, out, err = run("photos/a.jpg", "--model", f"mine.py:{name}", capsys=capsys)
+    assert status == 0 and not err and written(out) == ["explained/a.png"]
 
 
 def test_models_of_ones_own(folder, capsys):

@@ -8,6 +8,7 @@ from captum.attr import GuidedGradCam, LayerGradCam
 from torch import nn
 
 from helpers import (
+    VGG16,
     GuidedBackprop,
     ModelError,
     all_maps,
@@ -24,7 +25,7 @@ from helpers import (
 from helpers.methods import TABLE
 
 from .comparing import assert_close, assert_each_differs
-from .networks import for_captum, noise, torchvision_vgg
+from .networks import for_captum, narrow, noise, torchvision_vgg
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Setting .*backward hooks", "ignore:Input Tensor 0 did not already"
@@ -287,6 +288,35 @@ def test_what_stands_between_the_parts_is_not_passed_over():
         grad_cam(Bent(nn.functional.relu), noise(1, 40), 1)
     with pytest.raises(ModelError, match="something else than features.*grad_cam_any"):
         grad_cam(Bent(lambda f: f[:, :, :1]), noise(1, 40), 1)
+
+
+class Doubled(VGG16):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class DoubledCall(VGG16):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+def test_a_vgg_that_runs_as_it_is_written_is_not_asked_twice():
+    """And one that does not is refused, however that came."""
+    passes, plain = [], narrow()
+    plain.features.register_forward_pre_hook(lambda *_: passes.append(1))
+    plain.features[0].register_forward_pre_hook(lambda *_: passes.append(2))
+    grad_cam(plain, noise(1, 32), 0)
+    assert passes == [2]  # its layers in two parts, once
+    hooked, behind, patched = narrow(), narrow(), narrow()
+    hooked.register_forward_pre_hook(lambda module, inputs: (-inputs[0],))
+    behind.register_forward_hook(lambda module, inputs, scores: 2 * scores)
+    patched.forward = lambda x: 2 * VGG16.forward(patched, x)
+    subclasses = narrow(), narrow()
+    for network, kind in zip(subclasses, (Doubled, DoubledCall), strict=True):
+        network.__class__ = kind
+    for network in (hooked, behind, patched, *subclasses):
+        with pytest.raises(ModelError, match="something else than features"):
+            grad_cam(network, noise(1, 32), 0)
 
 
 def test_a_network_of_one_size_is_checked_at_that_size():

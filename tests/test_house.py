@@ -31,7 +31,7 @@ TREES = {name: tree for name, tree in MODULES.items() if not name.endswith("__in
 
 
 def room(module: str) -> str:
-    if module.startswith("interactive"):
+    if module.startswith("interactive") or module == "__main__":  # the command line's door
         return "interactive"
     return "foundation" if module in FOUNDATIONS else "method"
 

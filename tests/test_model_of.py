@@ -50,6 +50,20 @@ def test_a_model_of_any_network_can_be_asked():
     assert grad_cam_any(model.network, x).maps.shape == (2, 30, 30)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_photos_have_the_networks_dtype(dtype):
+    model = Model.of(small().to(dtype), NAMES, Preprocess(40, 32))
+    x = model.prepare(sample("chelsea"))
+    assert x.dtype == dtype and len(model.top(x)[0]) == 5
+    assert grad_cam_any(model.network, x, classes=1).weights.any()
+    model.network.float()  # converted afterwards
+    assert model.prepare(sample("chelsea")).dtype == torch.float32
+    with pytest.raises(ModelError, match=r"pass x.to\(torch.float32\)"):
+        model.top(x)
+    with pytest.raises(ModelError, match=r"pass x.to\(torch.float32\)"):
+        model.likeliest(x, NAMES)
+
+
 def test_preprocessing_is_read_and_names_may_be_missing():
     with torch.device("meta"):
         network = torchvision.models.resnet18(weights=None)

@@ -102,6 +102,29 @@ LET_THROUGH = {
         (h := F.relu(f)) * torch.rsqrt(h.pow(2).mean(1, keepdim=True) + 1e-6)
     ),
     "max-pooling": lambda net, f: F.max_pool2d(F.relu(f), 3, 2),
+    "max-pooling, padded": lambda net, f: F.max_pool2d(F.relu(f) - f, 3, 2, 1),
+    "zeros around what is positive": lambda net, f: F.max_pool2d(
+        nn.ZeroPad2d(1)(F.relu(f).clone()[:, :6]).view(2, 6, 34, 34), 3
+    ).repeat(1, 2, 1, 1)[:, :8],
+    "infinity around anything": lambda net, f: net.conv(
+        F.max_pool2d(F.pad(F.relu(f) - f, (0, 1, 0, 1), value=-torch.inf), 3, 2)
+    ),
+    "the same, without its name": lambda net, f: net.conv(
+        F.max_pool2d(F.pad(F.relu(f) - f, (0, 1, 0, 1), "constant", -65504), 3, 2)
+    ),
+    "a mirror around anything": lambda net, f: net.conv(
+        F.max_pool2d(F.pad(F.relu(f) - f, (1, 1, 1, 1), "reflect"), 3, 2)
+    ),
+    "max-pooling of copies": lambda net, f: F.max_pool2d(
+        torch.cat([h := net.conv(F.relu(f)), -h], 1), 2
+    )[:, 4:12],
+    "the four largest": lambda net, f: net.conv(F.relu(f)).flatten(2).topk(4).values[..., None],
+    "a gate of the neighbour": lambda net, f: (
+        F.relu(f) * net.conv(f).roll(1, 1).sigmoid() + (h := F.relu(f)) * h.roll(1, 1).sigmoid()
+    ),
+    "a gate of each channel": lambda net, f: (
+        (h := F.relu(f)) * F.conv2d(h, net.conv.weight[:, :1], padding=1, groups=8).sigmoid()
+    ),
     "global max-pooling": lambda net, f: F.relu(f).amax((2, 3), keepdim=True),
     "average pooling, padded": lambda net, f: F.avg_pool2d(F.pad(F.relu(f), (1, 2, 1, 2)), 2),
     "interpolation": lambda net, f: F.interpolate(F.relu(f), scale_factor=2, mode="bilinear"),
@@ -137,6 +160,11 @@ def leaky(f):
     return F.leaky_relu(f, 0.1)
 
 
+def same(f):
+    """A layer that changes nothing."""
+    return F.conv2d(f, torch.eye(8, dtype=f.dtype)[..., None, None])
+
+
 #: A formula, how it is refused, and PyTorch's function of the same values.
 FORMULAS = {
     "SiLU": (lambda f: f * torch.sigmoid(f), "a signal times a function of itself", F.silu),
@@ -144,6 +172,32 @@ FORMULAS = {
         lambda f: f * f.view(2, 8, -1).sigmoid().view_as(f),
         "a signal times",
         F.silu,
+    ),
+    "SiLU of a part that is the whole": (lambda f: f * f[:].sigmoid(), "a signal times", F.silu),
+    "SiLU by halves": (
+        lambda f: f * torch.cat([half.sigmoid() for half in f.chunk(2, 1)], 1),
+        "a signal times",
+        F.silu,
+    ),
+    "SiLU, turned and turned back": (
+        lambda f: f * f.flip(1).flip(1).sigmoid(),
+        "a signal times",
+        F.silu,
+    ),
+    "SiLU through a pooling of one": (
+        lambda f: f * F.avg_pool2d(f, 1).sigmoid(),
+        "a signal times",
+        F.silu,
+    ),
+    "SiLU through an identity": (
+        lambda f: same(f) * torch.sigmoid(same(f) + 0),
+        "a signal times a function of itself \\(once\\), for which",
+        F.silu,
+    ),
+    "softsign through an identity": (
+        lambda f: f / (1 + same(f).abs()),
+        "a signal times a function of itself \\(once\\), for which",
+        F.softsign,
     ),
     "Hardswish": (lambda f: f * F.relu6(f + 3) / 6, "a signal times", F.hardswish),
     "Hardswish in place": (
@@ -166,6 +220,52 @@ FORMULAS = {
         lambda f: 0.1 * f + 0.9 * torch.cat([f[None], torch.zeros_like(f)[None]]).amax(0),
         "maximum \\(once\\)",
         leaky,
+    ),
+    "leaky by a constant product": (
+        lambda f: (f[..., None] * f.new_tensor([1, 0.1])).amax(-1),
+        "maximum \\(once\\)",
+        leaky,
+    ),
+    "leaky by copies": (
+        lambda f: torch.cat([f[None], 0.1 * f[None]]).max(0).values,
+        "maximum \\(once\\)",
+        leaky,
+    ),
+    "leaky by sorting": (
+        lambda f: torch.stack([f, 0.1 * f]).sort(0).values[1],
+        "sort \\(once\\)",
+        leaky,
+    ),
+    "leaky by pooling": (
+        lambda f: F.max_pool2d(torch.stack([f, 0.1 * f], -1).flatten(3), (1, 2)),
+        "max-pooling with zeros or copies of the signal \\(once\\)",
+        leaky,
+    ),
+    "ReLU by padding": (lambda f: F.pad(f[..., None], (0, 1)).amax(-1), "maximum \\(once", None),
+    "ReLU by padding and topk": (
+        lambda f: F.pad(f[..., None], (0, 1)).topk(1).values[..., 0],
+        "topk \\(once",
+        None,
+    ),
+    "ReLU by padding and kthvalue": (
+        lambda f: F.pad(f[..., None], (0, 1)).kthvalue(2).values,
+        "kthvalue \\(once",
+        None,
+    ),
+    "a half of it": (
+        lambda f: F.pad(f[:, :4, None], (0, 0, 0, 0, 0, 1)).amax(2).repeat(1, 2, 1, 1),
+        "maximum \\(once",
+        None,
+    ),
+    "pooling with zeros around": (
+        lambda f: F.max_pool2d(F.pad(f, (1, 1, 1, 1)), 3, 1),
+        "max-pooling with zeros",
+        None,
+    ),
+    "pooling with ones around what is positive": (
+        lambda f: F.max_pool2d(F.pad(f.relu(), (1, 1, 1, 1), value=1.0), 3, 1),
+        "max-pooling with",
+        None,
     ),
     "leaky by where": (
         lambda f: torch.where(f > 0, f, 0.1 * f),

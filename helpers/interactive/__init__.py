@@ -2,5 +2,6 @@
 
 Import the modules by name: `stepper` (one layer at a time), `explorer` (one photo, any question),
 `panels` and `player` (both on a page without a kernel), `widgets` (both in a notebook, by
-ipywidgets), `export` (the whole explanation as one ONNX graph, by onnx and onnxscript).
+ipywidgets), `cli` (the command line `explain`), `export` (the whole explanation as one ONNX graph,
+by onnx and onnxscript).
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,21 +17,26 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import scaling
-from .any_network import all_maps_any
-from .errors import ModelError, PhotoError
-from .feature_maps import default_layer, layers
-from .loading import SPELLINGS, load_any
-from .methods import REGIONS_FIRST, TABLE, rows_of
-from .models import Model
-from .plotting import HEAT, overlay, show_row
-from .targets import contrast
+from .. import scaling
+from ..any_network import all_maps_any
+from ..cams import GRAD_CAM, WEIGHTS, name_of
+from ..errors import ModelError, PhotoError
+from ..feature_maps import default_layer, layers
+from ..loading import SPELLINGS, load_any
+from ..methods import REGIONS_FIRST, TABLE, rows_of
+from ..models import Model
+from ..plotting import HEAT, overlay, show_row
+from ..targets import contrast, scores_of
 
 #: What clears a terminal's line.
 CLEAR = "\r\033[K"
 METHODS = ("grad_cam", "guided", "guided_grad_cam")
+#: What a figure's file says of who wrote it: only such files are written anew.
+WRITER = "explain, of where-did-you-look"
+#: VGG-16's maps for a larger photo would take more than 10 GB.
+MOST_SIDE = 2048
 NOTE = (
-    "Grad-CAM divided by its largest value; the others signed, grey is 0, divided by their 99.5th "
+    "{cam} divided by its largest value; the others signed, grey is 0, divided by their 99.5th "
     "percentile."
 )
 EXAMPLES = """\
@@ -43,9 +49,11 @@ examples:
                                                    (network, class names, preprocessing)
   explain cat.jpg --class tabby --class 'Egyptian cat'    a row of maps for each
   explain cat.jpg --class tabby --than 'Egyptian cat'     why the one rather than the other
+  explain cat.jpg --cam HiResCAM                   another of Grad-CAM's kin
   explain cat.jpg --layers                         where Grad-CAM can look ...
   explain cat.jpg --layer layer3 --layer layer4    ... and the mean of two of these
   explain photos/ --json > found.jsonl             a line of JSON per photo
+  explain --classes --model torchvision:resnet50   what --class and --than take
 
 exit status: 0, or 1 if a photo or the model could not be used; 2 for a wrong option.
 """
@@ -53,23 +61,55 @@ exit status: 0, or 1 if a photo or the model could not be used; 2 for a wrong op
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line, ``sys.argv`` unless given. Returns the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not options.photos and not options.list_classes:
+        parser.error("name a PHOTO: a file, a folder, or a pattern such as '*.jpg'")
     matplotlib.use("agg")  # figures go to files; none needs a screen
     try:
         if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text
             sys.stdout.reconfigure(errors="backslashreplace")
-        rows_of(options.methods)
-        if options.top < 1:
-            raise ModelError(f"--top is a number of classes, not {options.top}.")
-        if options.colours not in matplotlib.colormaps:
-            raise ModelError(f"matplotlib has no colours {options.colours!r}; try {HEAT} or jet.")
-        model = _resized(load_any(options.model, options.device), options.size)
-        if not options.layers:
-            options.out.mkdir(parents=True, exist_ok=True)
-        return _explain_all(model, options)
+        status = _run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # "| head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        return 141  # as of what a SIGPIPE ends
+    except KeyboardInterrupt:
+        _say("stopped.")
+        return 130
     except (ModelError, OSError) as error:
-        print(f"explain: {error}", file=sys.stderr)
+        _say(_in_options(error))
         return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check(options)
+    model = _resized(load_any(options.model, options.device), options.size)
+    if options.list_classes:
+        for number, name in enumerate(model.class_names):
+            print(json.dumps({"class": name, "index": number}) if options.json else
+                  f"{number:5}  {name}")  # fmt: skip
+        return 0
+    if not options.layers:
+        options.out.mkdir(parents=True, exist_ok=True)
+    return _explain_all(model, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """A ``ModelError`` for what can be seen to be wrong before a model is loaded."""
+    rows_of(options.methods)
+    options.cam = name_of(options.cam)
+    if options.top < 1:
+        raise ModelError(f"--top is a number of classes, not {options.top}.")
+    if options.size is not None and not 1 <= options.size <= MOST_SIDE:
+        raise ModelError(
+            f"--size is a number of pixels, from 1 to {MOST_SIDE}, not {options.size}."
+        )
+    if not 0 <= options.opacity <= 1:
+        raise ModelError(f"--opacity is a number from 0 to 1, not {options.opacity}.")
+    if options.colours not in matplotlib.colormaps:
+        raise ModelError(f"matplotlib has no colours {options.colours!r}; try {HEAT} or jet.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,11 +120,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("photos", nargs="+", metavar="PHOTO", help="a file, a folder, or a pattern such as '*.jpg'")
+    add("photos", nargs="*", metavar="PHOTO", help="a file, a folder, or a pattern such as '*.jpg'")
     add("--model", default="embedded", help=f"{SPELLINGS}; the last is run (default: embedded)")
     add("--class", dest="classes", action="append", default=[], metavar="CLASS",
         help="a name or a number; again for more (default: the likeliest)")  # fmt: skip
+    add("--classes", dest="list_classes", action="store_true",
+        help="only list the classes that --class takes; needs no photo")  # fmt: skip
     add("--than", metavar="CLASS", help="explain the classes' difference to this one")
+    add("--cam", default=GRAD_CAM, metavar="NAME",
+        help=f"how Grad-CAM weighs the feature maps: {', '.join(WEIGHTS)}")  # fmt: skip
     add("--layer", action="append", metavar="NAME",
         help="where Grad-CAM looks; again for a mean (default: the last with maps)")  # fmt: skip
     add("--layers", action="store_true", help="only list the layers that --layer takes")
@@ -111,8 +155,6 @@ def _resized(model: Model, size: int | None) -> Model:
     """The model for photos of another size; what is cut off keeps its share."""
     if size is None:
         return model
-    if size < 1:
-        raise ModelError(f"--size is a number of pixels, not {size}.")
     old = model.preprocess
     share = (
         old.resize / old.crop if isinstance(old.resize, int) and isinstance(old.crop, int) else 1
@@ -123,18 +165,27 @@ def _resized(model: Model, size: int | None) -> Model:
 
 def find_photos(sources: list[str]) -> Iterator[tuple[str, str | None]]:
     """Files named, in folders or by patterns; for each its path, and what is wrong, or None."""
-    suffixes = Image.registered_extensions()
     for source in sources:
         path = Path(source)
-        if path.is_dir():
-            found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in suffixes)
-        elif not path.exists() and glob.has_magic(source):
-            found = sorted(p for p in glob.glob(source, recursive=True) if Path(p).is_file())
-        else:
-            found = [source]
+        try:
+            if path.is_dir():
+                found = sorted(str(p) for p in path.iterdir() if _looks_like_a_photo(p))
+            elif not path.exists() and glob.has_magic(source):
+                found = sorted(p for p in glob.glob(source, recursive=True) if Path(p).is_file())
+            else:
+                found = [source]
+        except OSError as error:
+            yield source, f"It cannot be read ({error.strerror})."
+            continue
         yield from ((name, None) for name in found)
         if not found:
             yield source, "There is no photo in it."
+
+
+def _looks_like_a_photo(path: Path) -> bool:
+    """Has it a name of a kind that Pillow opens? Hidden files, which cameras leave, are passed."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    return kind in Image.OPEN and not path.name.startswith(".") and path.is_file()
 
 
 class Explainer:
@@ -161,9 +212,8 @@ class Explainer:
         """
         model, x = self.model, self.model.prepare(photo)
         with torch.inference_mode():
-            found = (
-                model.network(x)[0].softmax(0).topk(min(self.options.top, len(model.class_names)))
-            )
+            shares = scores_of(model.network, x)[0].softmax(0)
+            found = shares.topk(min(self.options.top, len(shares)))
         top = [
             {"class": model.class_names[i], "index": i, "probability": round(p, 6)}
             for p, i in zip(found.values.tolist(), found.indices.tolist(), strict=True)
@@ -172,13 +222,14 @@ class Explainer:
         asked = self.targets or [(top[0]["class"], top[0]["index"])]
         figure = self.figure(x, asked)
         path = self.path(photo)
-        figure.savefig(path)
+        figure.savefig(path, metadata={"Software": WRITER})
         plt.close(figure)
         return {
             "photo": photo,
             "top": top,
             "explained": [title.replace("\n", " ") for title, _ in asked],
             "layer": self.layer,
+            "cam": self.options.cam,
             "methods": self.methods,
             "model": model.name,
             "figure": str(path),
@@ -190,7 +241,8 @@ class Explainer:
         for title, target in asked:
             pictures, titles = [*pictures, seen], [*titles, title]
             found = self.maps(x, target)
-            for method in (row.title for row in REGIONS_FIRST if row.title in found):
+            titles_of_all = (row.title.replace(GRAD_CAM, self.options.cam) for row in REGIONS_FIRST)
+            for method in (title for title in titles_of_all if title in found):
                 maps = found[method]
                 pictures.append(
                     overlay(
@@ -200,30 +252,51 @@ class Explainer:
                     else scaling.signed(maps[0].expand(3, -1, -1), 99.5)
                 )
                 titles.append(method)
-        note = f"{self.model.name}, Grad-CAM at {', '.join(self.layer)}. {NOTE}"
+        cam = self.options.cam
+        note = f"{self.model.name}, {cam} at {', '.join(self.layer)}. {NOTE.format(cam=cam)}"
         return show_row(pictures, titles, note, columns=len(pictures) // len(asked))
 
     def maps(self, x: torch.Tensor, target) -> dict[str, torch.Tensor]:
         """The maps asked for; of the default ones those that the network can be asked by."""
-        network, strict = self.model.network, not self.options.mixture
+        network, strict, cam = self.model.network, not self.options.mixture, self.options.cam
         try:
-            return all_maps_any(network, x, target, self.methods, self.layer, strict)
+            return all_maps_any(network, x, target, self.methods, self.layer, strict, cam=cam)
         except ModelError as error:
             if self.options.methods:
                 raise
-            maps = all_maps_any(network, x, target, ["grad_cam"], self.layer)
+            maps = all_maps_any(network, x, target, ["grad_cam"], self.layer, cam=cam)
             self.methods = ["grad_cam"]
-            _say(f"only Grad-CAM: {error} (--mixture lets other activations pass.)")
+            _say(f"only {cam}: {_in_options(error)}")
             return maps
 
     def path(self, photo: str) -> Path:
-        """Where the photo's figure goes; with a number if a photo or another figure is there."""
+        """Where the photo's figure goes; with a number if anything but an old figure is there."""
         stem, number = Path(photo).stem, 2
         path = self.options.out / f"{stem}.png"
-        while path.resolve() in self.taken:
+        while path.resolve() in self.taken or path.exists() and not _is_figure(path):
             path, number = self.options.out / f"{stem}-{number}.png", number + 1
         self.taken.add(path.resolve())
         return path
+
+
+def _is_figure(path: Path) -> bool:
+    """Was it written by an earlier run?"""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == WRITER
+    except Exception:  # Pillow raises many kinds for what is no picture
+        return False
+
+
+def _in_options(error: Exception) -> str:
+    """What an error says, in words of the command line."""
+    words = {"strict=False leaves": "--mixture leaves", "method='gradient'": "--method gradient",
+             "helpers.layers(network, x) lists": "--layers lists",
+             "model.class_names lists them": "--classes lists them"}  # fmt: skip
+    text = str(error)
+    for inside, option in words.items():
+        text = text.replace(inside, option)
+    return text
 
 
 def _class(model: Model, text: str) -> int:
