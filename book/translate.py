@@ -11,12 +11,14 @@ few words are in ``sphinx.po``, together with words that the theme's catalogue l
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
 from collections import Counter
 from pathlib import Path
 
+import yaml
 from babel.messages import pofile
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
@@ -72,6 +74,8 @@ TAG = re.compile(r"</?\w[^<>]*>")
 FIELD = re.compile(r"\{\w+\}")  # to be filled in
 SPAN = re.compile(r"(?<=\])\{[^{}`]*\}")
 
+CELL_SETTINGS = re.compile(r"^```\{code-cell\}.*\n---\n(.*?)\n---$", re.MULTILINE | re.DOTALL)
+
 
 # ---------------------------------------------------------------- messages
 
@@ -89,9 +93,32 @@ def extract(folder: Path) -> dict[str, list[str]]:
     found = {}
     for path in sorted((folder / "gettext").rglob("*.pot")):
         name = path.relative_to(folder / "gettext").with_suffix("").as_posix()
-        found[name] = [message.id for message in read(path) if has_words(message.id)]
+        messages = [message.id for message in read(path)]
+        if name != SITE:
+            messages += described(ROOT / name)
+        found[name] = list(dict.fromkeys(filter(has_words, messages)))
     found[SITE] = list(dict.fromkeys([*found.get(SITE, []), *site_words()]))
     return {name: messages for name, messages in found.items() if messages}
+
+
+def described(page: Path) -> list[str]:
+    """Captions and alternatives of the figures that a page's code draws; ``page`` has no suffix.
+
+    Sphinx knows the captions of figures that are there already, in notebooks, and no alternative.
+    """
+    if page.with_suffix(".ipynb").exists():
+        cells = json.loads(page.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
+        settings = [cell["metadata"] for cell in cells]
+    else:
+        text = page.with_suffix(".md").read_text(encoding="utf-8")
+        settings = [yaml.safe_load(block) for block in CELL_SETTINGS.findall(text)]
+    figures = [setting["mystnb"] for setting in settings if "mystnb" in setting]
+    return [
+        words
+        for figure in figures
+        for words in (figure.get("figure", {}).get("caption"), figure.get("image", {}).get("alt"))
+        if words
+    ]
 
 
 def site_words() -> list[str]:
