@@ -54,7 +54,7 @@ def check_photos(
         )
     if x.is_meta:
         raise ValueError("The photos are on the device 'meta', where tensors hold no values.")
-    if not torch.isfinite(x).all():
+    if not all_finite(x):
         raise ValueError(
             "The photos hold NaN or infinite values; look at what came before preprocessing."
         )
@@ -231,9 +231,14 @@ def vgg_parts(
     return parts["features"], parts["avgpool"], parts["classifier"]
 
 
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether none is NaN or infinite. An export to ONNX has no values yet to look at."""
+    return torch.compiler.is_compiling() or bool(torch.isfinite(values).all())
+
+
 def check_finite(values: torch.Tensor, words: str) -> None:
     """A ``ModelError`` if any value is NaN or infinite; ``words`` say who has it, and the verb."""
-    if not torch.isfinite(values).all():
+    if not all_finite(values):
         raise ModelError(
             f"{words} NaN or infinite values. Look at the network's weights; in half precision "
             "also at whether its numbers grow too large for it."
@@ -274,25 +279,20 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
         for module in modules:
             users, mode = _borrowed.get(module, (0, module.training))
             _borrowed[module] = users + 1, mode
+    try:
         try:
             network.eval()
-        except NotImplementedError as error:  # a wrapper around it may have been set already
-            _give_back(modules)
+        except NotImplementedError as error:
             raise ModelError(
                 f"{type(network).__name__} has no eval mode ({error}). What torch.export made "
                 "cannot be explained; use the network that it was made from."
             ) from error
-    try:
         yield network
     finally:
         with _lock:
-            _give_back(modules)
-
-
-def _give_back(modules: list[nn.Module]) -> None:
-    for module in modules:
-        users, mode = _borrowed.pop(module)
-        if users > 1:
-            _borrowed[module] = users - 1, mode
-        else:
-            module.training = mode
+            for module in modules:
+                users, mode = _borrowed.pop(module)
+                if users > 1:
+                    _borrowed[module] = users - 1, mode
+                else:
+                    module.training = mode

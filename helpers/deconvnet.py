@@ -20,9 +20,7 @@ No autograd is used anywhere in this file.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -38,7 +36,7 @@ from .checks import (
     vgg_parts,
 )
 from .errors import ModelError
-from .methods import RULES, Rule, deconvnet_rule
+from .methods import Rule, deconvnet_rule, gradient_rule, guided_rule
 
 
 class Step(nn.Module):
@@ -84,12 +82,10 @@ class Convolution(Step):
         conv = self.layer
         # with a stride, the last places may lie beyond all windows; nothing comes back to them
         beyond = [
-            shape[i - 2]
-            - (signal.shape[i - 2] - 1) * conv.stride[i]
-            - (conv.kernel_size[i] - 1) * conv.dilation[i]
-            - 1
-            + 2 * conv.padding[i]
-            for i in (0, 1)
+            (side + 2 * pad - dilation * (kernel - 1) - 1) % stride
+            for side, kernel, stride, pad, dilation in zip(
+                shape[2:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
+            )
         ]
         return F.conv_transpose2d(
             signal, conv.weight, None, conv.stride, conv.padding, beyond, conv.groups, conv.dilation
@@ -100,8 +96,7 @@ class Rectifier(Step):
     """A ReLU up; down, whatever the method's rule says."""
 
     def up(self, x):
-        x = x.relu()
-        return x, x.bool()  # positive where it is not zero: a third of the time of x > 0
+        return x.relu(), x > 0
 
     def down(self, signal, mask, rule):
         return rule(signal, mask)
@@ -110,9 +105,9 @@ class Rectifier(Step):
 class Pooling(Step):
     """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere.
 
-    ``nn.MaxUnpool2d`` refuses to work under ``torch.use_deterministic_algorithms(True)``, because
-    values may meet at one place where windows overlap. Here they never do, so that a scatter into
-    zeros, whatever its order, is the same.
+    Where PyTorch does not allow ``nn.MaxUnpool2d`` (in an export to ONNX, under
+    ``torch.use_deterministic_algorithms(True)``), a scatter into zeros does the same: windows do
+    not overlap, so no two values meet.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
@@ -130,9 +125,9 @@ class Pooling(Step):
 
     def down(self, signal, note, rule):
         switches, shape = note
-        if torch.are_deterministic_algorithms_enabled():
-            places = signal.new_zeros(*shape[:2], shape[2] * shape[3])
-            return places.scatter_(2, switches.flatten(2), signal.flatten(2)).view(shape)
+        if torch.compiler.is_compiling() or torch.are_deterministic_algorithms_enabled():
+            zeros = signal.new_zeros(*shape[:2], shape[2] * shape[3])
+            return zeros.scatter_(2, switches.flatten(2), signal.flatten(2)).view(shape)
         return self.unpool(signal, switches, output_size=shape[-2:])
 
 
@@ -159,28 +154,14 @@ class Flattening(Step):
 
 
 class FullyConnected(Step):
-    """``W x + b`` up; down, ``W^T s`` with the same ``W``.
-
-    It may be of a narrower dtype than the signals.
-    """
+    """``W x + b`` up; down, ``W^T s`` with the same ``W``, which may be of a narrower dtype."""
 
     def up(self, x):
         return self.layer(x.to(self.layer.weight.dtype)).to(x.dtype), None
 
     def down(self, signal, note, rule):
-        weight, narrow = self.layer.weight, signal.to(self.layer.weight.dtype)
-        few = signal.ndim == 2 and len(signal) <= 2
-        dense = not few or signal.device.type != "cpu" or signal.dtype == torch.float64
-        # what is written down, for ONNX, has shapes that no value decides
-        if dense or torch.compiler.is_compiling():
-            return (narrow @ weight).to(signal.dtype)
-        # Reading the weights takes all the time. ReLUs have silenced most units: read the rows of
-        # the others
-        which, row = narrow.nonzero(as_tuple=True)
-        first = torch.searchsorted(which, torch.arange(len(signal)))
-        return F.embedding_bag(
-            row, weight, first, mode="sum", per_sample_weights=narrow[which, row]
-        ).to(signal.dtype)
+        weight = self.layer.weight
+        return (signal.to(weight.dtype) @ weight).to(signal.dtype)
 
 
 class Nothing(Step):
@@ -210,8 +191,8 @@ STEPS: dict[type[nn.Module], type[Step]] = {
 AFFINE = (Convolution, AveragePooling, FullyConnected)
 
 
-def step_for(layer: nn.Module, before: nn.Module | None = None) -> Step:
-    """The two-way step for one layer of the network; ``before`` is the layer before it, if any.
+def step_for(layer: nn.Module) -> Step:
+    """The two-way step for one layer of the network.
 
     Raises
     ------
@@ -226,13 +207,9 @@ def step_for(layer: nn.Module, before: nn.Module | None = None) -> Step:
         "connected layers, as modules, one behind the other."
     )
     if isinstance(layer, nn.BatchNorm2d):
-        place = f"behind a {type(before).__name__}" if before else "first of all"
         advice = (
             "Fold the batch normalisation into the convolutions first: "
             "helpers.fold_batch_norm(network)."
-            if isinstance(before, (nn.Conv2d, nn.BatchNorm2d))
-            else f"This batch normalisation stands {place}, not behind a convolution that could "
-            "take it in. Ask the network by saliency_any and grad_cam_any."
         )
     raise ModelError(f"{type(layer).__name__} has no way back here. {advice}")
 
@@ -314,9 +291,7 @@ class Deconvnet(nn.Module):
             "flatten": nn.Flatten(),  # between the modules, a call
             **{f"classifier[{i}]": layer for i, layer in enumerate(classifier)},
         }
-        self.steps = nn.ModuleList(
-            step_for(layer, before) for before, layer in pairwise([None, *layers.values()])
-        )
+        self.steps = nn.ModuleList(step_for(layer) for layer in layers.values())
         #: Number of layers in ``features``; steps behind it belong to the classifier.
         self.depth = len(features)
         with torch.no_grad(), evaluating(network):
@@ -357,24 +332,21 @@ class Deconvnet(nn.Module):
         H and W are at least 32; odd sizes are welcome.
         ``keep``: whether the trace keeps the activations of all layers of ``features``.
         """
-        with self._asked():
-            trace = self.climb(check_photos(x), keep)
-        check_finite(trace.scores, "The network answers with")
-        return trace
-
-    def _asked(self) -> AbstractContextManager:
-        """The layers in eval mode: while one trains, a weight that is computed may be another."""
-        return evaluating(nn.ModuleList(step.layer for step in self.steps))
-
-    def climb(self, x: torch.Tensor, keep: bool = False) -> Trace:
-        """:meth:`up` without looking at the photos, which what is written down (ONNX) cannot do."""
+        check_photos(x)
         size, memory, between = (x.shape[-2], x.shape[-1]), [], [x]
-        for i, step in enumerate(self.steps):
-            x, note = step.up(laid_out(x))
-            memory.append(note)
-            if i < self.depth:
-                between = [*between, x] if keep else [x]
+        with evaluating(self.layers):
+            for i, step in enumerate(self.steps):
+                x, note = step.up(laid_out(x))
+                memory.append(note)
+                if i < self.depth:
+                    between = [*between, x] if keep else [x]
+        check_finite(x, "The network answers with")
         return Trace(x, between[-1], memory, size, tuple(between) if keep else ())
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Layers of all steps, to set their mode: in training a computed weight may be another."""
+        return nn.ModuleList(step.layer for step in self.steps)
 
     @torch.no_grad()
     def down(
@@ -408,11 +380,10 @@ class Deconvnet(nn.Module):
         """
         rule, signal = relu_down or self.relu_down, signal.clone()  # ours, to be overwritten
         steps = list(zip(self.steps, trace.memory, strict=True))[stop:start]
-        with self._asked():
+        with evaluating(self.layers):
             for step, note in reversed(steps):
                 signal = step.down(laid_out(signal), note, rule)
-        if not torch.compiler.is_compiling():  # what is written down cannot look at values
-            check_finite(signal, "The way down ends in")
+        check_finite(signal, "The way down ends in")
         return signal.contiguous()
 
     def from_features(self, x: torch.Tensor, unit: str = "all") -> torch.Tensor:
@@ -452,7 +423,7 @@ class GuidedBackprop(Deconvnet):
     True
     """
 
-    relu_down = staticmethod(RULES["guided"])
+    relu_down = staticmethod(guided_rule)
 
 
 class Gradient(Deconvnet):
@@ -467,13 +438,11 @@ class Gradient(Deconvnet):
     True
     """
 
-    relu_down = staticmethod(RULES["gradient"])
+    relu_down = staticmethod(gradient_rule)
 
 
 #: The class for each of :data:`helpers.methods.RULES`, by the rule's key.
-METHODS: dict[str, type[Deconvnet]] = dict(
-    zip(RULES, (Gradient, Deconvnet, GuidedBackprop), strict=True)
-)
+METHODS = {"gradient": Gradient, "deconvnet": Deconvnet, "guided": GuidedBackprop}
 
 
 def first_answer(network: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -572,13 +541,7 @@ def one_hot(classes, scores: torch.Tensor) -> torch.Tensor:
     >>> one_hot(2, torch.tensor([[0.1, 0.7, 0.2]]))
     tensor([[0., 0., 1.]])
     """
-    return starts(check_classes(classes, scores), scores)
-
-
-def starts(chosen: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """:func:`one_hot` of classes known to exist, ``(N,)`` or ``(N, K)``, and one axis more."""
-    every = torch.arange(scores.shape[1], device=scores.device)
-    return (every == chosen[..., None]).to(scores.dtype)
+    return F.one_hot(check_classes(classes, scores), scores.shape[1]).to(scores.dtype)
 
 
 def strongest_unit(feature_maps: torch.Tensor) -> torch.Tensor:
