@@ -38,7 +38,6 @@ from .guided import (
     guided_gradcam,
     guided_gradcam_each,
     saliency,
-    with_bfloat16_classifier,
 )
 from .images import SAMPLES, load_photo, sample
 from .loading import load_any
@@ -139,5 +138,4 @@ __all__ = [
     "strongest_unit",
     "two_digits",
     "weighted_layers",
-    "with_bfloat16_classifier",
 ]

@@ -5,10 +5,11 @@ The way up is the network itself; on the way it notes what the way down will nee
 ====================  ==============================  =================================
 layer                 noted on the way up             on the way down
 ====================  ==============================  =================================
-3x3 convolution       --                              transposed convolution, same weight
+3x3 convolution       the shape of its input          transposed convolution, same weight
 ReLU                  where its input was positive    the method's rule (`relu_down`)
 2x2 max-pooling       the switches                    unpooling: back to the switches
-average pooling       --                              each value spread over its window
+average pooling       the shape of its input          each value spread over its window
+flattening            the shape of its input          that shape again
 fully connected       --                              the transposed matrix
 ====================  ==============================  =================================
 
@@ -154,14 +155,10 @@ class Flattening(Step):
 
 
 class FullyConnected(Step):
-    """``W x + b`` up; down, ``W^T s`` with the same ``W``, which may be of a narrower dtype."""
+    """``W x + b`` up; down, ``W^T s`` with the same ``W``."""
 
-    def up(self, x):
-        return self.layer(x.to(self.layer.weight.dtype)).to(x.dtype), None
-
-    def down(self, signal, note, rule):
-        weight = self.layer.weight
-        return (signal.to(weight.dtype) @ weight).to(signal.dtype)
+    def down(self, signal, shape, rule):
+        return signal @ self.layer.weight
 
 
 class Nothing(Step):

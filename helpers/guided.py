@@ -6,7 +6,6 @@ detail of guided backpropagation.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .checks import check_classes, check_classes_each
-from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace
+from .deconvnet import METHODS, Deconvnet, Trace
 from .gradcam import cam_from_gradient, resize_maps
 from .methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 
@@ -130,28 +129,6 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
     trace = net.up(x)
     maps = explain(net, trace, check_classes(classes, trace.scores)[:, None])
     return {row.title: maps[row.key][:, 0] for row in TABLE}
-
-
-def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
-    """``network`` both ways, for :func:`guided_gradcam`; its fully connected weights in bfloat16.
-
-    They are nine tenths of VGG-16's parameters, and reading them is all of the classifier's time;
-    the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
-    network's dtype, as do photos and results. Errors: :class:`helpers.Deconvnet`.
-
-    Examples
-    --------
-    >>> from helpers import guided_gradcam, load_model, sample, with_bfloat16_classifier
-    >>> model = load_model()
-    >>> walk = with_bfloat16_classifier(model.network)
-    >>> tuple(guided_gradcam(walk, model.prepare(sample("rocket"))).maps.shape)
-    (1, 3, 128, 128)
-    """
-    net = METHODS["guided"](network)
-    for step in net.steps:
-        if isinstance(step, FullyConnected):
-            step.layer = copy.deepcopy(step.layer).bfloat16()
-    return net
 
 
 def both_ways(network: nn.Module) -> Deconvnet:

@@ -23,7 +23,6 @@ from helpers import (
     guided_gradcam,
     guided_gradcam_each,
     saliency,
-    with_bfloat16_classifier,
 )
 from helpers.interactive.stepper import walk
 
@@ -384,9 +383,6 @@ ALL = {
     "grad_cam": lambda n, x: grad_cam(n, x).maps,
     "guided_gradcam": lambda n, x: guided_gradcam(n, x).maps,
     "guided_gradcam_each": lambda n, x: guided_gradcam_each(n, x, [1, 4]).maps,
-    "with_bfloat16_classifier": lambda n, x: (
-        guided_gradcam(with_bfloat16_classifier(n), x, [1, 4]).maps
-    ),
     "all_maps": lambda n, x: torch.cat([m.flatten() for m in all_maps(n, x).values()]),
     "from_features": lambda n, x: Deconvnet(n).from_features(x),
     "strongest": lambda n, x: Deconvnet(n).from_features(x, "strongest"),
