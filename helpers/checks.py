@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .errors import ModelError
+from .errors import ASK_ANY, ModelError
 
 #: VGG halves the photo five times; below 32 pixels nothing is left.
 SMALLEST_SIDE = 32
@@ -199,11 +199,7 @@ def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
             f"{name} answers with {what}, not with class scores (N, classes). Say which part of it "
             "they are: helpers.Scores(network, lambda answer: answer.logits)."
         )
-    if not torch.isfinite(scores).all():
-        raise ModelError(
-            f"{name} answers with NaN or infinite scores; look at its weights, and at the photos' "
-            "values."
-        )
+    check_finite(scores, f"{name} answers with")
     return scores
 
 
@@ -224,7 +220,7 @@ def vgg_parts(
         raise ModelError(
             f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are "
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
-            "saliency_any, grad_cam_any, guided_gradcam_any and all_maps_any."
+            f"{ASK_ANY}."
         )
     if not len(parts["features"]):
         raise ModelError(f"The features of {type(network).__name__} are empty: there are no maps.")

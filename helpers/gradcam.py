@@ -18,9 +18,9 @@ from .checks import (
     evaluating,
     vgg_parts,
 )
-from .deconvnet import agree, first_answer
 from .errors import ModelError
 from .network import VGG16
+from .self_check import agree, first_answer
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
 MOST_NUMBERS = 2**22

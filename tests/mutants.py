@@ -25,8 +25,10 @@ from .chapters import ROOT
 
 #: The taught modules, and the files of tests that have to notice a change in them.
 TESTS = {
-    "methods": ("walks", "gradcam"),
-    "deconvnet": ("steps", "walks", "refusals", "no_trace", "gradcam", "own_layers"),
+    "methods": ("walks", "gradcam", "house"),
+    "deconvnet": ("steps", "walks", "refusals", "no_trace", "gradcam"),
+    "steps": ("steps", "walks", "own_layers"),
+    "self_check": ("own_layers", "refusals"),
     "gradcam": ("gradcam", "refusals", "no_trace"),
     "guided": ("gradcam", "walks", "refusals", "no_trace"),
     "any_network": ("any_network", "any_misuse", "signal_path", "refusals", "no_trace"),

@@ -9,6 +9,7 @@ from torch import nn
 
 from helpers import (
     VGG16,
+    Deconvnet,
     GuidedBackprop,
     ModelError,
     all_maps,
@@ -21,6 +22,7 @@ from helpers import (
     resize_maps,
     saliency,
 )
+from helpers.guided import explain
 from helpers.methods import TABLE
 
 from .comparing import assert_close, assert_each_differs
@@ -253,6 +255,13 @@ def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
         0, 0
     ].numel()
     assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())
+
+
+def test_a_method_that_is_none_is_named(network):
+    net = Deconvnet(network)
+    trace = net.up(noise(1, 32))
+    with pytest.raises(ModelError, match="no method 'mine'; choose some of gradient, deconvnet"):
+        explain(net, trace, torch.zeros(1, 1, dtype=torch.int64), ["grad_cam", "mine", "yours"])
 
 
 class Bent(nn.Module):

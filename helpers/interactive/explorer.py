@@ -13,13 +13,13 @@ import torch
 
 from .. import scaling
 from ..checks import check_classes
-from ..deconvnet import Pooling, Rectifier
 from ..errors import PhotoError
 from ..guided import explain
 from ..images import SAMPLES, Source, sample
 from ..methods import REGIONS_FIRST
 from ..models import Model
 from ..plotting import HEAT, overlay
+from ..steps import Pooling, Rectifier
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.
@@ -75,9 +75,8 @@ class Explorer:
                 "read. Scale the picture down first."
             )
         x = self.model.prepare(photo)
-        way = walk(
-            self.model.network, x, self.model.preprocess
-        )  # everything that can fail has happened; from here on the state changes
+        way = walk(self.model.network, x, self.model.preprocess)
+        # everything that can fail has happened; from here on the state changes
         self.x, self.way, self.passes = x, way, self.passes + 1
         self.seen = self.model.preprocess.restore(x)[0]
         self.probabilities = way.trace.scores.softmax(dim=1)[0]

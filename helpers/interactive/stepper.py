@@ -16,9 +16,10 @@ from torch import nn
 
 from .. import scaling
 from ..checks import check_photos
-from ..deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
+from ..deconvnet import Deconvnet, Trace, one_hot, strongest_unit
 from ..methods import RULES, TABLE, rule_of
 from ..preprocess import IMAGENET, Preprocess
+from ..steps import Pooling, Rectifier
 from .panels import Panel
 
 
