@@ -13,7 +13,7 @@ import pytest
 import helpers
 from helpers.interactive.explorer import CHOICES
 from helpers.interactive.export import OUTPUTS
-from helpers.methods import RULES, TABLE
+from helpers.methods import REGIONS_FIRST, RULES, TABLE
 from helpers.plotting import LINES
 
 HOUSE = Path(helpers.__file__).parent
@@ -117,6 +117,8 @@ def test_there_is_one_list_of_methods():
     )
     assert sorted(CHOICES) == sorted(titles) and sorted(OUTPUTS[2:]) == sorted(keys)
     assert list(LINES)[: len(TABLE)] == titles
+    assert [row.key for row in REGIONS_FIRST] == ["grad_cam", *(k for k in keys if k != "grad_cam")]
+    assert OUTPUTS[2] == "grad_cam" and CHOICES[0] == "Grad-CAM" and keys[0] != "grad_cam"
     for rule, method in zip(RULES.values(), helpers.METHODS.values(), strict=True):
         assert method.relu_down is rule
     # and nobody else writes a title down
