@@ -25,7 +25,7 @@ from .chapters import ROOT
 
 #: The taught modules, and the files of tests that have to notice a change in them.
 TESTS = {
-    "methods": ("walks", "gradcam", "house"),
+    "methods": ("house", "walks", "gradcam"),
     "deconvnet": ("steps", "walks", "refusals", "no_trace", "gradcam"),
     "steps": ("steps", "walks", "own_layers"),
     "self_check": ("own_layers", "refusals"),

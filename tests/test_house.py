@@ -85,6 +85,12 @@ def test_importing_helpers_imports_nothing_interactive():
         assert not name.startswith(("helpers.interactive", "ipywidgets", "onnx")), name
 
 
+def test_the_first_lines_name_every_module():
+    for module in TREES:
+        name = module.split(".")[0]
+        assert f"`{name}`" in helpers.__doc__ or name == "__main__", module
+
+
 def public(tree: ast.Module) -> set[str]:
     """What a module defines for others."""
     names = set()
