@@ -1,11 +1,13 @@
 """Where did you look, and at what? Small, tested tools to ask a network for its reasons.
 
-- The explicit way, for VGG-style networks: `deconvnet` (the walk and its steps), `guided` (all maps
-  from one pass up), `gradcam`. The rules and the table of methods: `methods`.
+- The explicit way, for VGG-style networks: `steps` (each layer both ways), `deconvnet` (the
+  walk), `guided` (all maps from one pass up), `gradcam`. The rules and the table of methods:
+  `methods`. Whether a network is what its layers say: `self_check`.
 - By autograd, for any network: `any_network`, with `signal_path`, `feature_maps`, `targets`.
 - More maps: `cams`, `mean_gradients`.
 - Networks and photos: `network`, `models`, `loading`, `twins`; `images`, `preprocess`.
-- What maps are worth and how they are shown: `metrics`, `sanity`; `scaling`, `plotting`.
+- What maps are worth and how they are shown: `metrics`, `sanity`; `scaling`, `plotting`,
+  `figure_words`.
 - Under all of these: `checks`, `errors`. Above them: `interactive`, imported by name only.
 """
 
@@ -38,7 +40,6 @@ from .guided import (
     guided_gradcam,
     guided_gradcam_each,
     saliency,
-    with_bfloat16_classifier,
 )
 from .images import SAMPLES, load_photo, sample
 from .loading import load_any
@@ -139,5 +140,4 @@ __all__ = [
     "strongest_unit",
     "two_digits",
     "weighted_layers",
-    "with_bfloat16_classifier",
 ]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .errors import ModelError
+from .errors import ASK_ANY, ModelError
 
 #: VGG halves the photo five times; below 32 pixels nothing is left.
 SMALLEST_SIDE = 32
@@ -54,7 +54,7 @@ def check_photos(
         )
     if x.is_meta:
         raise ValueError("The photos are on the device 'meta', where tensors hold no values.")
-    if not torch.isfinite(x).all():
+    if not all_finite(x):
         raise ValueError(
             "The photos hold NaN or infinite values; look at what came before preprocessing."
         )
@@ -199,11 +199,7 @@ def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
             f"{name} answers with {what}, not with class scores (N, classes). Say which part of it "
             "they are: helpers.Scores(network, lambda answer: answer.logits)."
         )
-    if not torch.isfinite(scores).all():
-        raise ModelError(
-            f"{name} answers with NaN or infinite scores; look at its weights, and at the photos' "
-            "values."
-        )
+    check_finite(scores, f"{name} answers with")
     return scores
 
 
@@ -224,16 +220,21 @@ def vgg_parts(
         raise ModelError(
             f"{type(network).__name__} is not VGG-style: features, avgpool and classifier are "
             "needed, as in torchvision.models.vgg16; use a VGG-style network, or ask this one by "
-            "saliency_any, grad_cam_any, guided_gradcam_any and all_maps_any."
+            f"{ASK_ANY}."
         )
     if not len(parts["features"]):
         raise ModelError(f"The features of {type(network).__name__} are empty: there are no maps.")
     return parts["features"], parts["avgpool"], parts["classifier"]
 
 
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether none is NaN or infinite. An export to ONNX has no values yet to look at."""
+    return torch.compiler.is_compiling() or bool(torch.isfinite(values).all())
+
+
 def check_finite(values: torch.Tensor, words: str) -> None:
     """A ``ModelError`` if any value is NaN or infinite; ``words`` say who has it, and the verb."""
-    if not torch.isfinite(values).all():
+    if not all_finite(values):
         raise ModelError(
             f"{words} NaN or infinite values. Look at the network's weights; in half precision "
             "also at whether its numbers grow too large for it."
@@ -274,25 +275,20 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
         for module in modules:
             users, mode = _borrowed.get(module, (0, module.training))
             _borrowed[module] = users + 1, mode
+    try:
         try:
             network.eval()
-        except NotImplementedError as error:  # a wrapper around it may have been set already
-            _give_back(modules)
+        except NotImplementedError as error:
             raise ModelError(
                 f"{type(network).__name__} has no eval mode ({error}). What torch.export made "
                 "cannot be explained; use the network that it was made from."
             ) from error
-    try:
         yield network
     finally:
         with _lock:
-            _give_back(modules)
-
-
-def _give_back(modules: list[nn.Module]) -> None:
-    for module in modules:
-        users, mode = _borrowed.pop(module)
-        if users > 1:
-            _borrowed[module] = users - 1, mode
-        else:
-            module.training = mode
+            for module in modules:
+                users, mode = _borrowed.pop(module)
+                if users > 1:
+                    _borrowed[module] = users - 1, mode
+                else:
+                    module.training = mode

@@ -1,5 +1,8 @@
 """The errors a reader may meet. Each message says what to do."""
 
+#: Who explains a network that the explicit walk cannot take.
+ASK_ANY = "saliency_any, grad_cam_any, guided_gradcam_any or all_maps_any"
+
 
 class PhotoError(ValueError):
     """A picture that cannot be used: unreadable, too large, too small, or of an unknown kind."""

@@ -18,9 +18,9 @@ from .checks import (
     evaluating,
     vgg_parts,
 )
-from .deconvnet import agree, first_answer
 from .errors import ModelError
 from .network import VGG16
+from .self_check import agree, first_answer
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
 MOST_NUMBERS = 2**22
@@ -132,13 +132,10 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
                 "layer runs under torch.no_grad() or on detached tensors. Explain it without."
             )
         chosen, maps = choose(scores), below.detach()
-        cams, weights = [], []
-        for gradient in _gradients(scores, below, chosen):
-            cam, weight = cam_from_gradient(maps, gradient)
-            cams.append(cam), weights.append(weight)
-    weights = torch.stack(weights, dim=1)
+        pairs = [cam_from_gradient(maps, one) for one in _gradients(scores, below, chosen)]
+    cams, weights = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
     check_finite(weights, "The gradient holds")
-    return GradCAM(torch.stack(cams, dim=1), weights, chosen, scores.detach())
+    return GradCAM(cams, weights, chosen, scores.detach())
 
 
 def _check_parts(network: nn.Module, x: torch.Tensor) -> None:
@@ -182,11 +179,10 @@ def _gradients(
     As many at once as :data:`MOST_NUMBERS` allows: then the large weights of a classifier are read
     once for all of them. A batch of repeated maps would do so, too, and take twice as long.
     """
-    every = torch.arange(scores.shape[1], device=scores.device)
     parts = chosen.split(max(1, MOST_NUMBERS // maps.numel()), dim=1)
     for part in parts:
         # photos do not mix, so the sum's gradient is each photo's own
-        start = (every == part.T[..., None]).to(scores.dtype)
+        start = F.one_hot(part.T, scores.shape[1]).to(scores.dtype)
         many = len(start) > 1  # one by itself needs nothing of vmap, which not every layer knows
         (gradients,) = torch.autograd.grad(
             scores,

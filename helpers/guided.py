@@ -6,17 +6,17 @@ detail of guided backpropagation.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .checks import check_classes, check_classes_each
-from .deconvnet import METHODS, Deconvnet, FullyConnected, Trace, one_hot, starts
+from .deconvnet import METHODS, Deconvnet, Trace
 from .gradcam import cam_from_gradient, resize_maps
-from .methods import TABLE, Rule, gradient_rule, rule_of
+from .methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 
 
 class GuidedGradCAM(NamedTuple):
@@ -127,30 +127,8 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
     """
     net = both_ways(network)
     trace = net.up(x)
-    maps = explain(net, trace, one_hot(classes, trace.scores)[:, None])
+    maps = explain(net, trace, check_classes(classes, trace.scores)[:, None])
     return {row.title: maps[row.key][:, 0] for row in TABLE}
-
-
-def with_bfloat16_classifier(network: nn.Module) -> Deconvnet:
-    """``network`` both ways, for :func:`guided_gradcam`; its fully connected weights in bfloat16.
-
-    They are nine tenths of VGG-16's parameters, and reading them is all of the classifier's time;
-    the copy has half the bytes. The convolutions, whose time is arithmetic, stay shared and in the
-    network's dtype, as do photos and results. Errors: :class:`helpers.Deconvnet`.
-
-    Examples
-    --------
-    >>> from helpers import guided_gradcam, load_model, sample, with_bfloat16_classifier
-    >>> model = load_model()
-    >>> walk = with_bfloat16_classifier(model.network)
-    >>> tuple(guided_gradcam(walk, model.prepare(sample("rocket"))).maps.shape)
-    (1, 3, 128, 128)
-    """
-    net = METHODS["guided"](network)
-    for step in net.steps:
-        if isinstance(step, FullyConnected):
-            step.layer = copy.deepcopy(step.layer).bfloat16()
-    return net
 
 
 def both_ways(network: nn.Module) -> Deconvnet:
@@ -161,7 +139,7 @@ def both_ways(network: nn.Module) -> Deconvnet:
 def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> GuidedGradCAM:
     """Guided Grad-CAM of the classes ``(N, K)``, from a finished pass up."""
     keys = ("guided_grad_cam", "grad_cam", "guided")
-    maps = explain(net, trace, starts(chosen, trace.scores), keys)
+    maps = explain(net, trace, chosen, keys)
     return GuidedGradCAM(*(maps[key] for key in keys), chosen, trace.scores)
 
 
@@ -169,8 +147,8 @@ def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> GuidedGradCAM
 def explain(
     net: Deconvnet,
     trace: Trace,
-    start: torch.Tensor,
-    keys: Sequence[str] = tuple(row.key for row in TABLE),
+    chosen: torch.Tensor,
+    keys: Sequence[str] | None = None,
     cut: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Maps from a finished pass up, by their method's key: all maps and products are made here.
@@ -179,8 +157,8 @@ def explain(
     ----------
     net, trace
         From :meth:`Deconvnet.up`; which rule is the net's own does not matter.
-    start : torch.Tensor
-        K signals at the scores for each photo, ``(N, K, classes)``; see :func:`starts`.
+    chosen : torch.Tensor
+        K classes of each photo, int64 ``(N, K)``; they are known to exist.
     keys : sequence of str
         Which methods, by their keys in :data:`helpers.methods.TABLE`. Walks that several of them
         need are made once.
@@ -193,18 +171,20 @@ def explain(
     dict
         Regions ``(N, K, H, W)``, >= 0; the others ``(N, K, 3, H, W)``, signed. Nothing is scaled.
     """
-    rows = [row for row in TABLE if row.key in keys]
-    coarse = [gradient_rule for row in rows if row.kind != "pixels"]
-    fine = [row.rule for row in rows if row.rule]
-    signals = to_features(net, trace, start, list(dict.fromkeys(coarse + fine)))
-    pixels = {rule: onwards(net, trace, signals[rule], 0, rule) for rule in dict.fromkeys(fine)}
-    cam = regions(net, trace, signals[gradient_rule], cut) if coarse else None
-    make = {
-        "pixels": lambda row: pixels[row.rule],
-        "regions": lambda row: cam,
-        "product": lambda row: cam[:, :, None] * pixels[row.rule],
+    rows = rows_of(keys)
+    rules = list(dict.fromkeys(row.rule for row in rows if row.rule))
+    start = F.one_hot(chosen, trace.scores.shape[1]).to(trace.scores.dtype)
+    signals = to_features(net, trace, start, list(dict.fromkeys([gradient_rule, *rules])))
+    cam = regions(net, trace, signals[gradient_rule], cut)
+    pixels = {rule: onwards(net, trace, signals[rule], 0, rule) for rule in rules}
+    return {
+        row.key: cam
+        if row.kind == "regions"
+        else pixels[row.rule]
+        if row.kind == "pixels"
+        else cam[:, :, None] * pixels[row.rule]
+        for row in rows
     }
-    return {row.key: make[row.kind](row) for row in rows}
 
 
 def to_features(

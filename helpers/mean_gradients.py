@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checks import check_classes, check_finite, check_network, check_photos, evaluating
-from .targets import scores_of
+from .checks import check_any_photos, check_classes, check_finite, check_network, evaluating
+from .targets import asked, scores_of
 
 
 def integrated_gradients(
@@ -32,7 +32,8 @@ def integrated_gradients(
     Parameters
     ----------
     network, x, classes
-        As for :func:`helpers.saliency_any`; None is the top class of ``x``.
+        As for :func:`helpers.saliency_any`: photos of any channels and size; a class, one a photo,
+        or a callable such as :func:`helpers.contrast`. None is the top class of ``x``.
     start : torch.Tensor, optional
         The photo ``x0`` with which the way begins, broadcast to ``x``; zeros, the mean colour of
         normalised photos, unless given.
@@ -42,7 +43,15 @@ def integrated_gradients(
     Returns
     -------
     torch.Tensor
-        ``(N, 3, H, W)``, signed, in units of the score; not scaled.
+        Shaped as ``x``, signed, in units of the score; not scaled.
+
+    Raises
+    ------
+    ModelError
+        If the network is none, or scores or gradients are NaN or infinite.
+    IndexError, TypeError, ValueError
+        As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`; also if
+        there is no step.
 
     Examples
     --------
@@ -56,7 +65,7 @@ def integrated_gradients(
     >>> bool((values.sum() - difference).abs() < 0.05 * difference.abs())
     True
     """
-    check_photos(x)
+    check_any_photos(x)
     start = torch.zeros_like(x) if start is None else start.expand_as(x)
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
@@ -76,8 +85,8 @@ def smooth_grad(
     """SmoothGrad of one class a photo (Smilkov et al. 2017): the gradient's mean over noisy copies.
 
     ``noise`` is the standard deviation as a share of each photo's range, 0.1 to 0.2 in the paper.
-    Parameters otherwise as for :func:`integrated_gradients`. Returns ``(N, 3, H, W)``, signed, not
-    scaled; the same for the same ``seed`` on every device.
+    Parameters and errors otherwise as for :func:`integrated_gradients`. Returns the shape of ``x``,
+    signed, not scaled; the same for the same ``seed`` on every device.
 
     Examples
     --------
@@ -87,7 +96,7 @@ def smooth_grad(
     >>> smooth_grad(model.network, x, samples=2).shape == x.shape
     True
     """
-    check_photos(x)
+    check_any_photos(x)
     if samples < 1 or noise < 0:
         raise ValueError(f"Samples and noise must be positive, got {samples} and {noise}.")
     random = torch.Generator().manual_seed(seed)
@@ -100,15 +109,17 @@ def mean_gradient(
     network: nn.Module, x: torch.Tensor, classes, photos: Iterable[torch.Tensor], shares: np.ndarray
 ) -> torch.Tensor:
     """The gradients of one class a photo at ``photos``, each like ``x``, summed by ``shares``."""
-    network, total = check_network(network), 0
+    network = check_network(network)
+    total = 0
     with torch.inference_mode(False), torch.enable_grad(), evaluating(network):
         with torch.no_grad():
             scores = scores_of(network, x.clone())
-        chosen = check_classes(classes, scores)
+        if not callable(classes):
+            classes = check_classes(classes, scores)  # for None once, and not for each photo
         for photo, share in zip(photos, shares, strict=True):
             leaf = photo.detach().clone().requires_grad_()
-            score = network(leaf.clone()).gather(1, chosen[:, None]).sum()
-            (gradient,) = torch.autograd.grad(score, leaf)
+            score, _ = asked(classes, network(leaf.clone()))
+            (gradient,) = torch.autograd.grad(score.sum(), leaf)
             total = total + float(share) * gradient
     check_finite(total, "The gradient holds")
     return total

@@ -94,7 +94,7 @@ TABLE = (
 )  # fmt: skip
 
 #: The three walks to the pixels, by key: all that tells them apart.
-RULES: dict[str, Rule] = {row.key: row.rule for row in TABLE if row.rule and row.kind == "pixels"}
+RULES: dict[str, Rule] = {row.key: row.rule for row in TABLE if row.kind == "pixels"}
 
 #: The table with the coarse maps first: the order of the explorer and of the exported graph.
 REGIONS_FIRST = tuple(sorted(TABLE, key=lambda row: row.kind != "regions"))

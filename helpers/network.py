@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
-from .errors import ModelError
+from .errors import ASK_ANY, ModelError
 
 #: How many 3x3 convolutions stand before each of VGG-16's five poolings (13 in all).
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
@@ -140,12 +140,12 @@ def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) 
         place = "first of all" if before is None else f"behind a {type(before).__name__}"
         raise ModelError(
             f"{where}, a batch normalisation, stands {place}, not behind a convolution that could "
-            "take it in. Ask the network by saliency_any and grad_cam_any."
+            f"take it in. Ask the network by {ASK_ANY}."
         )
     if norm.running_mean is None:
         raise ModelError(
             f"{where} normalises each batch by itself (track_running_stats=False), which is no "
-            "fixed scale and shift. Ask the network by saliency_any and grad_cam_any."
+            f"fixed scale and shift. Ask the network by {ASK_ANY}."
         )
     if is_parametrized(before) or before._forward_pre_hooks:
         raise ModelError(

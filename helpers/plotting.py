@@ -7,7 +7,6 @@ pixel, without a scale of matplotlib's own.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,8 @@ import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
+from .figure_words import carry_words
 from .methods import TABLE
 
 #: The book's colours: one for what is meant, one for what it is set against, one for the rest.
@@ -65,38 +64,9 @@ def _drawing(
         if note:
             letters = int(width * 72 / (0.53 * NOTE_POINTS))  # about half as wide as high
             # lines of about one length; a last one of one word looks lost
-            length = min(letters, len(note) // -(-len(note) // letters) + 8)
+            length = min(letters, len(note) // math.ceil(len(note) / letters) + 8)
             below = figure.supxlabel(textwrap.fill(note, length), fontsize=NOTE_POINTS)
-    _carry_words(figure, note, below)
-
-
-def _carry_words(figure: Figure, note: str, below: Text | None) -> None:
-    """Let the figure's PNG say in words what stands in it: a page can set them as text.
-
-    The PNG's text "Description" is JSON: ``titles`` of the pictures in it; for each of them in
-    ``panels`` its left, top, width and height in pixels; ``note``, and the row of pixels where it
-    begins as ``note_top``, or null.
-    """
-    write = figure.canvas.print_png
-
-    def print_png(file, *, metadata=None, pil_kwargs=None, **_others):
-        # only now, laid out and cropped, everything is where it will be; y counts upwards
-        height = int(figure.bbox.height)
-        shown = [axis for axis in figure.axes if axis.images]
-        panels = []
-        for box in (axis.get_window_extent() for axis in shown):
-            left, bottom = math.ceil(box.x0), math.ceil(box.y0)
-            panels.append([left, height - int(box.y1), int(box.x1) - left, int(box.y1) - bottom])
-        words = {
-            "titles": [axis.get_title() for axis in shown],
-            "panels": panels,
-            "note": note,
-            "note_top": height - math.ceil(below.get_window_extent().y1) if below else None,
-        }
-        metadata = {"Description": json.dumps(words), **(metadata or {})}
-        write(file, metadata=metadata, pil_kwargs=pil_kwargs)
-
-    figure.canvas.print_png = print_png
+    carry_words(figure, note, below)
 
 
 def _check_titles(things: Sequence, titles: Sequence[str]) -> None:
@@ -142,7 +112,8 @@ def overlay(
 ) -> np.ndarray:
     """``(1 - opacity) * photo + opacity * heat map``: ``(H, W, 3)`` in [0, 1].
 
-    ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is the original's.
+    ``photo`` is ``(H, W, 3)`` and ``values`` ``(H, W)``, both in [0, 1]; 0.7 is what
+    the blog post had with which the book began.
 
     Raises
     ------
@@ -181,7 +152,7 @@ def show_row(
     _check_titles(pictures, titles)
     pictures = [check_picture(picture) for picture in pictures]
     columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    rows = math.ceil(len(pictures) / columns)
     # as wide as the widest picture needs at the common height: about one area for all shapes
     aspect = max(picture.shape[1] / picture.shape[0] for picture in pictures)
     width = min(PANEL_INCHES * max(1.0, aspect**0.5), PAGE_INCHES / columns)

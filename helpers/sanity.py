@@ -55,8 +55,8 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
         layer = clone.get_submodule(name)
         # drawn on the CPU, for the same numbers on every device
         generator = torch.Generator().manual_seed(1000 * seed + known.index(name))
-        spread = (2 / layer.weight[0].numel()) ** 0.5
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * spread)
+        weight = torch.empty(layer.weight.shape)
+        layer.weight.copy_(nn.init.kaiming_normal_(weight, generator=generator))
         if layer.bias is not None:
             layer.bias.zero_()
     return clone

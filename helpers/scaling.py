@@ -38,13 +38,12 @@ def by_max(maps: Map) -> np.ndarray:
     array = to_numpy(maps)
     if array.min() < 0:
         raise ValueError("by_max is for maps without negative values; use signed or min_max.")
-    largest = array.max()
-    return array / largest if largest > 0 else array
+    return array / (array.max() or 1)
 
 
 def _limit(amounts: np.ndarray, percentile: float) -> float:
-    # in a sparse map the percentile may be zero; then only the largest value is left to divide by
-    return np.percentile(amounts, percentile) or amounts.max()
+    # in a sparse map the percentile may be zero; in an all-zero map the largest value is, too
+    return np.percentile(amounts, percentile) or amounts.max() or 1.0
 
 
 def signed(maps: Map, percentile: float = 100) -> np.ndarray:
@@ -54,15 +53,14 @@ def signed(maps: Map, percentile: float = 100) -> np.ndarray:
     both signs share one scale, so grey is zero in every figure.
     """
     array = to_numpy(maps)
-    limit = _limit(np.abs(array), percentile)
-    return np.clip(array / limit, -1, 1) / 2 + 0.5 if limit > 0 else np.full_like(array, 0.5)
+    return np.clip(array / _limit(np.abs(array), percentile), -1, 1) / 2 + 0.5
 
 
 def min_max(maps: Map) -> np.ndarray:
     """Smallest value to 0, largest to 1; zero lands anywhere. A constant map becomes 0."""
     array = to_numpy(maps)
     low, high = array.min(), array.max()
-    return (array - low) / (high - low) if high > low else np.zeros_like(array)
+    return (array - low) / ((high - low) or 1)
 
 
 def amounts(maps: Map) -> np.ndarray:
@@ -74,5 +72,4 @@ def amounts(maps: Map) -> np.ndarray:
 def strength(maps: Map, percentile: float = 100) -> np.ndarray:
     """:func:`amounts` to [0, 1]: divided by their ``percentile`` (100: the largest), clipped."""
     array = amounts(maps)
-    limit = _limit(array, percentile)
-    return np.clip(array / limit, 0, 1) if limit > 0 else array
+    return np.clip(array / _limit(array, percentile), 0, 1)

@@ -25,8 +25,10 @@ from .chapters import ROOT
 
 #: The taught modules, and the files of tests that have to notice a change in them.
 TESTS = {
-    "methods": ("walks", "gradcam"),
+    "methods": ("house", "walks", "gradcam"),
     "deconvnet": ("steps", "walks", "refusals", "no_trace", "gradcam"),
+    "steps": ("steps", "walks", "own_layers"),
+    "self_check": ("own_layers", "refusals"),
     "gradcam": ("gradcam", "refusals", "no_trace"),
     "guided": ("gradcam", "walks", "refusals", "no_trace"),
     "any_network": ("any_network", "any_misuse", "signal_path", "refusals", "no_trace"),
@@ -35,8 +37,8 @@ TESTS = {
     "targets": ("targets", "feature_maps"),
     "loading": ("cli",),
     "interactive.cli": ("cli",),
-    "network": ("models",),
-    "checks": ("refusals", "no_trace", "walks"),
+    "network": ("models", "own_layers"),
+    "checks": ("refusals", "no_trace", "walks", "any_misuse"),
     "scaling": ("scaling",),
     "metrics": ("metrics",),
     "sanity": ("sanity",),
@@ -73,6 +75,19 @@ def changes(code: str) -> Iterator[str]:
                 yield changed
 
 
+def copy_to(folder: Path) -> None:
+    """What the tests of the modules need of the repository."""
+    for part in ("helpers", "tests"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / part, ignore=ignore)
+    for file in ("pyproject.toml", "_toc.yml"):
+        shutil.copy(ROOT / file, folder)
+
+
+def file_of(module: str, folder: Path) -> Path:
+    return Path(folder, "helpers", *module.split(".")).with_suffix(".py")
+
+
 def noticed(module: str, copy: Path, seconds: int = 0) -> bool:
     """Whether a test of the copy fails, or takes longer than so many seconds (0: however long).
 
@@ -102,12 +117,8 @@ def survivors(module: str, every: int) -> tuple[int, list[str]]:
     """How many changes of a module were tried, and as differences those that no test noticed."""
     left, tried = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("helpers", "tests"):
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, Path(folder, part), ignore=ignore)
-        shutil.copy(ROOT / "pyproject.toml", folder)
-        file = Path(folder, "helpers", *module.split(".")).with_suffix(".py")
-        begin = time.monotonic()
+        copy_to(Path(folder))
+        file, begin = file_of(module, Path(folder)), time.monotonic()
         if noticed(module, Path(folder)):
             sys.exit(f"the tests of {module} fail without a change: {', '.join(TESTS[module])}")
         limit = 60 + 10 * round(time.monotonic() - begin)

@@ -220,7 +220,7 @@ def test_scores_that_are_no_numbers_are_an_error(value):
     with torch.no_grad():
         network.head[-1].bias[2] = value
     for explain in both(network, X, 0).values():
-        with pytest.raises(ModelError, match="NaN or infinite scores"):
+        with pytest.raises(ModelError, match="NaN or infinite values"):
             explain()
 
 

@@ -14,6 +14,7 @@ from helpers import (
     ModelError,
     all_maps_any,
     cams,
+    contrast,
     grad_cam_any,
     grad_cam_any_each,
     mean_gradients,
@@ -238,6 +239,24 @@ def test_smooth_grad_without_noise_is_the_gradient(small):
         mean_gradients.smooth_grad(network, photo, 3, samples=2, seed=seed) for seed in (0, 0, 1)
     )
     assert torch.equal(one, same) and not torch.allclose(one, other)
+
+
+def test_averages_take_what_any_network_takes():
+    """A contrast of two classes, of small photos with one channel."""
+    torch.manual_seed(4)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 5 * 3, 6)
+    ).double()
+    photos, why = torch.randn(2, 1, 7, 5, dtype=torch.float64), contrast([1, 4], 3)
+    got = mean_gradients.integrated_gradients(network, photos, why)
+    with torch.no_grad():
+        scores, start = network(photos), network(0 * photos)
+    want = why(scores) - why(start)
+    assert got.shape == photos.shape and want.abs().min() > 1e-3
+    assert_close(got.sum(dim=(1, 2, 3)), want)
+    each = [mean_gradients.smooth_grad(network, photos, c, samples=2) for c in ([1, 4], 3, why)]
+    assert each[2].abs().max() > 1e-3
+    assert_close(each[2], each[0] - each[1])
 
 
 @pytest.mark.parametrize("ask", [mean_gradients.integrated_gradients, mean_gradients.smooth_grad])

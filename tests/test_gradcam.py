@@ -9,6 +9,7 @@ from torch import nn
 
 from helpers import (
     VGG16,
+    Deconvnet,
     GuidedBackprop,
     ModelError,
     all_maps,
@@ -20,8 +21,8 @@ from helpers import (
     guided_gradcam_each,
     resize_maps,
     saliency,
-    with_bfloat16_classifier,
 )
+from helpers.guided import explain
 from helpers.methods import TABLE
 
 from .comparing import assert_close, assert_each_differs
@@ -256,17 +257,11 @@ def test_the_cut_may_lie_before_an_in_place_layer_of_any_kind():
     assert_close(result.maps[0], torch.relu((weights[:, None, None] * maps[0]).sum(0)).detach())
 
 
-def test_a_bfloat16_classifier_gives_nearly_the_same_and_shares_the_convolutions(network):
-    x, before = noise(2, 64), {name: (id(p), p.dtype) for name, p in network.named_parameters()}
-    walk, want = with_bfloat16_classifier(network), guided_gradcam(network, x, [3, 5])
-    got = guided_gradcam(walk, x, [3, 5])
-    assert got.maps.dtype == got.scores.dtype == torch.float32
-    for name in ("maps", "cam", "guided", "scores"):
-        one, other = getattr(got, name), getattr(want, name)
-        assert 0 < (one - other).norm() < 0.1 * other.norm()
-    assert {name: (id(p), p.dtype) for name, p in network.named_parameters()} == before
-    shared = {id(p) for p in walk.parameters()} & {id(p) for p in network.parameters()}
-    assert shared == {id(p) for p in network.features.parameters()}
+def test_a_method_that_is_none_is_named(network):
+    net = Deconvnet(network)
+    trace = net.up(noise(1, 32))
+    with pytest.raises(ModelError, match="no method 'mine'; choose some of gradient, deconvnet"):
+        explain(net, trace, torch.zeros(1, 1, dtype=torch.int64), ["grad_cam", "mine", "yours"])
 
 
 class Bent(nn.Module):

@@ -13,14 +13,14 @@ import pytest
 import helpers
 from helpers.interactive.explorer import CHOICES
 from helpers.interactive.export import OUTPUTS
-from helpers.methods import RULES, TABLE
+from helpers.methods import REGIONS_FIRST, RULES, TABLE
 from helpers.plotting import LINES
 
 HOUSE = Path(helpers.__file__).parent
-#: Modules that know no method's walk; what is in no other room is a method.
+#: Modules that a method may import, and that import no method; what is in no room is a method.
 FOUNDATIONS = {
-    "checks", "errors", "images", "methods", "metrics", "models", "network", "plotting",
-    "preprocess", "sanity", "scaling", "targets", "twins",
+    "checks", "errors", "figure_words", "images", "methods", "metrics", "models", "network",
+    "plotting", "preprocess", "sanity", "scaling", "targets", "twins",
 }  # fmt: skip
 ORDER = ("foundation", "method", "interactive")
 MODULES = {
@@ -47,6 +47,8 @@ def imported(module: str) -> set[str]:
             if node.level or whole[0] == "helpers":
                 start = ".".join(part for part in whole if part not in ("", "helpers"))
                 named = {".".join(filter(None, [start, alias.name])) for alias in node.names}
+                # a name from the package itself would hide which module it is from
+                assert start or named <= set(TREES), f"{module} imports {named} from helpers"
                 found |= {start, *named} & set(TREES)
         elif isinstance(node, ast.Import):
             found |= {alias.name.removeprefix("helpers.") for alias in node.names} & set(TREES)
@@ -83,6 +85,12 @@ def test_importing_helpers_imports_nothing_interactive():
         assert not name.startswith(("helpers.interactive", "ipywidgets", "onnx")), name
 
 
+def test_the_first_lines_name_every_module():
+    for module in TREES:
+        name = module.split(".")[0]
+        assert f"`{name}`" in helpers.__doc__ or name == "__main__", module
+
+
 def public(tree: ast.Module) -> set[str]:
     """What a module defines for others."""
     names = set()
@@ -115,6 +123,8 @@ def test_there_is_one_list_of_methods():
     )
     assert sorted(CHOICES) == sorted(titles) and sorted(OUTPUTS[2:]) == sorted(keys)
     assert list(LINES)[: len(TABLE)] == titles
+    assert [row.key for row in REGIONS_FIRST] == ["grad_cam", *(k for k in keys if k != "grad_cam")]
+    assert OUTPUTS[2] == "grad_cam" and CHOICES[0] == "Grad-CAM" and keys[0] != "grad_cam"
     for rule, method in zip(RULES.values(), helpers.METHODS.values(), strict=True):
         assert method.relu_down is rule
     # and nobody else writes a title down
@@ -122,9 +132,3 @@ def test_there_is_one_list_of_methods():
         if module != "methods":
             strings = [n.value for n in ast.walk(TREES[module]) if isinstance(n, ast.Constant)]
             assert name not in strings, module
-
-
-@pytest.mark.parametrize("name", ["player.css", "player.js"])
-def test_no_line_is_too_long(name):
-    lines = (HOUSE / "interactive" / name).read_text().splitlines()
-    assert len(lines) > 20 and max(map(len, lines)) <= 100

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from helpers import Deconvnet, ModelError, strongest_unit
-from helpers.deconvnet import AveragePooling, Convolution, Pooling, Rectifier, step_for
+from helpers.steps import AveragePooling, Convolution, Pooling, Rectifier, step_for
 
 from .comparing import assert_close
 from .networks import noise
@@ -147,7 +147,7 @@ def test_strongest_unit_keeps_one_activation_a_photo():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("signals", [1, 2, 3])
-def test_silent_units_are_skipped_without_a_difference(dtype, signals):
+def test_a_fully_connected_layer_goes_down_by_its_transposed_matrix(dtype, signals):
     step = step_for(nn.Linear(11, 6).to(dtype))
     signal = torch.randn(signals, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
     signal[:, 2:4] = 0  # two silent units

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from .. import scaling
-from ..deconvnet import Pooling, Rectifier, one_hot
+from ..checks import check_classes
 from ..errors import PhotoError
 from ..guided import explain
 from ..images import SAMPLES, Source, sample
 from ..methods import REGIONS_FIRST
 from ..models import Model
 from ..plotting import HEAT, overlay
+from ..steps import Pooling, Rectifier
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.
@@ -29,6 +30,7 @@ SCALES = {
     "largest": "divided by its largest absolute value",
     "min-max": "smallest value to 0, largest to 1; zero lands anywhere",
 }
+_PERCENTILES = {"percentile": 99.5, "largest": 100}
 COLOURS = (HEAT, "jet", "gray")
 _KEYS = {row.title: row.key for row in REGIONS_FIRST}
 #: Files larger than this are refused unread.
@@ -73,9 +75,8 @@ class Explorer:
                 "read. Scale the picture down first."
             )
         x = self.model.prepare(photo)
-        way = walk(
-            self.model.network, x, self.model.preprocess
-        )  # everything that can fail has happened; from here on the state changes
+        way = walk(self.model.network, x, self.model.preprocess)
+        # everything that can fail has happened; from here on the state changes
         self.x, self.way, self.passes = x, way, self.passes + 1
         self.seen = self.model.preprocess.restore(x)[0]
         self.probabilities = way.trace.scores.softmax(dim=1)[0]
@@ -103,12 +104,11 @@ class Explorer:
 
     def layers(self) -> list[tuple[str, int]]:
         """What Grad-CAM may look at: (words, index) of the poolings and ReLUs, last first."""
-        words = {Pooling: "MaxPool2d", Rectifier: "ReLU"}
         found = []
         for i, step in enumerate(self.way.net.steps[: self.way.net.depth]):
-            if type(step) in words:
+            if isinstance(step, (Pooling, Rectifier)):
                 places = "x".join(map(str, self.way.trace.activations[i + 1].shape[2:]))
-                found.append((f"features[{i}] {words[type(step)]}, {places}", i))
+                found.append((f"features[{i}] {type(step.layer).__name__}, {places}", i))
         return found[::-1]
 
     def map(self, c: int, method: str = CHOICES[0], layer: int = -1) -> torch.Tensor:
@@ -135,19 +135,10 @@ class Explorer:
         ``opacity`` mixes them with the photo as well.
         """
         values = self.map(c, method, layer)
+        by = scaling.strength if values.ndim == 2 else scaling.signed  # zero stays zero, or grey
+        shown = scaling.min_max(values) if scale == "min-max" else by(values, _PERCENTILES[scale])
         if values.ndim == 2:
-            # a map >= 0: zero stays zero for the first two scales
-            amounts = (
-                scaling.min_max(values)
-                if scale == "min-max"
-                else scaling.strength(values, 99.5 if scale == "percentile" else 100)
-            )
-            return overlay(self.seen, amounts, opacity, colours)
-        shown = (
-            scaling.min_max(values)
-            if scale == "min-max"
-            else scaling.signed(values, 99.5 if scale == "percentile" else 100)
-        )
+            return overlay(self.seen, shown, opacity, colours)
         return (1 - opacity) * self.seen + opacity * shown
 
     def describe(self, c: int, method: str, layer: int = -1) -> str:
@@ -171,6 +162,6 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     """
     if method not in CHOICES:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
-    start = one_hot(c, way.trace.scores)[:, None]
+    chosen = check_classes(c, way.trace.scores)[:, None]
     key, cut = _KEYS[method], layer % way.net.depth + 1
-    return explain(way.net, way.trace, start, [key], cut)[key][0, 0]
+    return explain(way.net, way.trace, chosen, [key], cut)[key][0, 0]

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..deconvnet import Deconvnet, Pooling, probe, starts
+from ..deconvnet import Deconvnet
 from ..errors import ModelError
 from ..guided import explain
 from ..methods import REGIONS_FIRST
+from ..self_check import probe
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")
@@ -28,20 +29,8 @@ HALF_TOLERANCE = 1e-3
 OPSET = 20
 
 
-class ScatterPooling(Pooling):
-    """A pooling with its way down written as a scatter, which ONNX has."""
-
-    def __init__(self, pooling: Pooling) -> None:
-        super().__init__(pooling.layer)
-
-    def down(self, signal, note, rule):
-        switches, shape = note
-        zeros = signal.new_zeros(*shape[:2], shape[2] * shape[3])
-        return zeros.scatter(2, switches.flatten(2), signal.flatten(2)).reshape(shape)
-
-
 class Explanation(nn.Module):
-    """One pass up and every method's way down, as a module without state, checks or autograd.
+    """One pass up and every method's way down, as a module without state or autograd.
 
     Parameters are shared with ``network`` (VGG-style, see :class:`helpers.Deconvnet`, whose
     errors it raises), which is not changed.
@@ -50,9 +39,6 @@ class Explanation(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.net = Deconvnet(network)
-        for i, step in enumerate(self.net.steps):
-            if isinstance(step, Pooling):
-                self.net.steps[i] = ScatterPooling(step)
 
     def forward(self, photo: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Explain one class a photo.
@@ -62,9 +48,9 @@ class Explanation(nn.Module):
         ``(N, classes)``, the classes explained ``(N,)``, and every method's map, Grad-CAM
         ``(N, H, W)``, >= 0, and the others ``(N, 3, H, W)``, signed. Nothing is scaled.
         """
-        trace = self.net.climb(photo)
+        trace = self.net.up(photo)
         explained = torch.where(wanted < 0, trace.scores.argmax(dim=1), wanted)
-        maps = explain(self.net, trace, starts(explained[:, None], trace.scores))
+        maps = explain(self.net, trace, explained[:, None])
         return trace.scores, explained, *(maps[name][:, 0] for name in OUTPUTS[2:])
 
 

@@ -52,10 +52,8 @@ def encode(picture: np.ndarray, format: str = "PNG", **options) -> bytes:
 
 def light(picture: np.ndarray, quality: int = 80) -> bytes:
     """A picture as WebP: without loss or with, whichever is smaller."""
-    lossless, lossy = (
-        encode(picture, "WEBP", lossless=True, method=4),
-        encode(picture, "WEBP", quality=quality, method=5),
-    )
+    lossless = encode(picture, "WEBP", lossless=True, method=4)
+    lossy = encode(picture, "WEBP", quality=quality, method=5)
     return min(lossless, lossy, key=len)
 
 

@@ -16,9 +16,10 @@ from torch import nn
 
 from .. import scaling
 from ..checks import check_photos
-from ..deconvnet import Deconvnet, Pooling, Rectifier, Trace, one_hot, strongest_unit
+from ..deconvnet import Deconvnet, Trace, one_hot, strongest_unit
 from ..methods import RULES, TABLE, rule_of
 from ..preprocess import IMAGENET, Preprocess
+from ..steps import Pooling, Rectifier
 from .panels import Panel
 
 
@@ -153,7 +154,7 @@ def frame(
         step,
         level,
         layer,
-        "photo" if layer is None else _kind(net.steps[layer]),
+        "photo" if layer is None else type(net.steps[layer].layer).__name__,
         down,
         rule,
         tuple(activation.shape[1:]),
@@ -195,12 +196,6 @@ def switch_places(switches: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return flat.scatter_(2, switches.flatten(2), True).view(shape)
 
 
-def _kind(step: nn.Module) -> str:
-    return {"Convolution": "Conv2d", "Rectifier": "ReLU", "Pooling": "MaxPool2d"}.get(
-        type(step).__name__, type(step).__name__
-    )
-
-
 _WORDS = {row.key: row.words for row in TABLE}
 _UP = {
     "Conv2d": "Nothing has to be noted: the weights are there on the way down as well.",
@@ -220,7 +215,8 @@ def stops(way: Walk) -> list[tuple[int, int, str]]:
 
     Row 1 goes up, from left to right; row 2 comes down, back again.
     """
-    kinds = ["photo", *(_kind(step) for step in way.net.steps[: way.net.depth])]
+    layers = [step.layer for step in way.net.steps[: way.net.depth]]
+    kinds = ["photo", *(type(layer).__name__ for layer in layers)]
     up = [(1, level + 1, kind) for level, kind in enumerate(kinds)]
     return up + [(2, column, kind) for _, column, kind in reversed(up[1:])]
 

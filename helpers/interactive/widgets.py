@@ -174,13 +174,11 @@ class ExplorerView:
     def make_file(self) -> bytes:
         """The figure as a PNG, offered as a link that saves it, in Jupyter and in Colab alike."""
         titles, pictures = zip(*(panel.pictures[0] for panel in self.panels()), strict=True)
-        figure, file = (
-            plotting.show_row(
-                pictures,
-                [t.replace(" for ", "\nfor ") for t in titles],
-                note=f"Map {SCALES[self.scale.value]}.",
-            ),
-            io.BytesIO(),
+        file = io.BytesIO()
+        figure = plotting.show_row(
+            pictures,
+            [t.replace(" for ", "\nfor ") for t in titles],
+            note=f"Map {SCALES[self.scale.value]}.",
         )
         figure.savefig(file)
         plotting.plt.close(figure)
