@@ -148,9 +148,10 @@ def read(path: Path) -> Catalog:
     with path.open("rb") as file:
         catalogue = pofile.read_po(file, locale=LANGUAGE)
     for message in catalogue:  # babel writes what a fuzzy message was before, and reads a comment
-        before = [line for line in message.user_comments if line.startswith("| msgid ")]
-        message.previous_id = [pofile.denormalize(line[len("| msgid ") :]) for line in before]
-        message.user_comments = [line for line in message.user_comments if line not in before]
+        before = [line[1:] for line in message.user_comments if line.startswith("|")]
+        message.user_comments = [line for line in message.user_comments if not line.startswith("|")]
+        if before:  # it has broken the line, too, wherever a space was
+            message.previous_id = [pofile.denormalize("".join(before).strip()[len("msgid ") :])]
     return catalogue
 
 
@@ -235,16 +236,15 @@ def stray(text: str) -> bool:
     return any("*" in token.content for token in tokens if token.type == "text")
 
 
-def faults(catalogue: Catalog, finished: bool = True) -> list[str]:
-    """What differs between messages and translations, and if ``finished`` also what is missing."""
+def faults(catalogue: Catalog) -> list[str]:
+    """What is missing, and what differs between messages and translations."""
     found = []
     for message in catalogue:
         if not message.id:
             continue
         if not message.string or message.fuzzy:
-            if finished:
-                what = "to be looked at (fuzzy)" if message.fuzzy else "not translated"
-                found.append(f"{what}: {message.id}")
+            what = "to be looked at (fuzzy)" if message.fuzzy else "not translated"
+            found.append(f"{what}: {message.id}")
             continue
         before, after = kept(message.id), kept(message.string)
         if before != after:

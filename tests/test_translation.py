@@ -16,8 +16,6 @@ from book.colab import translate_notebook  # noqa: E402
 
 from .browser import ROOT  # noqa: E402
 
-#: Catalogues that nothing may be missing from. When all are here, the list goes.
-FINISHED = ["sphinx", "book/notation"]
 CATALOGUES = translate.catalogues()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -52,8 +50,8 @@ def test_a_catalogue_is_what_the_page_says(extracted, name):
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
-def test_a_translation_keeps_formulas_code_links_and_citations(name):
-    assert translate.faults(CATALOGUES[name], finished=name in FINISHED) == []
+def test_a_translation_is_whole_and_keeps_formulas_code_links_and_citations(name):
+    assert translate.faults(CATALOGUES[name]) == []
 
 
 MESSAGE = "**So** $x_1$ is `x`, as {cite:p}`he2016` [says](a.md#b); see {term}`maps <map>` <br>."
@@ -88,13 +86,13 @@ def test_what_is_fuzzy_is_not_finished():
     catalogue = Catalog()
     catalogue.add(MESSAGE, GOOD, flags=["fuzzy"])
     assert len(translate.faults(catalogue)) == 1
-    assert translate.faults(catalogue, finished=False) == []
 
 
 def test_an_edit_keeps_its_translation_but_marks_it(tmp_path, monkeypatch):
     """And what no page says any more goes; what another page says is taken from there."""
     monkeypatch.setattr(translate, "CATALOGUES", tmp_path)
-    old = "The map is bright where the network found what it wants."
+    # babel breaks what an edited message was before into lines, and hyphens must survive that
+    old = "The low-resolution map is bright where the network found what it wants" + ", at last" * 9
     translate.update({"a": [old, "Check", "Gone altogether, this one."], "b": ["Intuition"]})
     catalogue = translate.read(tmp_path / "a.po")
     catalogue[old].string, catalogue["Check"].string = "マップは明るくなります。", "確認"
