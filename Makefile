@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book pdf catalogues lighthouse test test-vgg16 lint format links runtime benchmark mutants install train clean \
+.PHONY: help book pdf catalogues lighthouse test test-all test-vgg16 lint format links runtime benchmark mutants install train clean \
 	distclean address
 .DELETE_ON_ERROR:
 
@@ -20,6 +20,7 @@ help:
 	@echo "make book                 build the site, English and Japanese, every notebook executed: _build/html/index.html"
 	@echo "make pdf                  the book, and on it the whole of it as one PDF (needs Chromium)"
 	@echo "make test                 lint, unit tests, then every notebook cell by cell"
+	@echo "make test-all             and the tests that take long by themselves"
 	@echo "make test-vgg16           execute every notebook with a network of VGG-16's size"
 	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
 	@echo "make format               let ruff, and prettier, mend what they can"
@@ -65,8 +66,12 @@ lighthouse: book
 	$(BIN)/python -m tests.lighthouse _build/html
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow"
 	$(BIN)/python -m pytest -n 3 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
+
+# And what takes long by itself: widgets in JupyterLab and under Colab's ipywidgets, a bare folder.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 # The whole book with a network of VGG-16's size; on two cores this takes a while.
 test-vgg16: $(STAMP)

@@ -77,7 +77,7 @@ def changes(code: str) -> Iterator[str]:
 
 def copy_to(folder: Path) -> None:
     """What the tests of the modules need of the repository."""
-    for part in ("helpers", "tests"):
+    for part in ("helpers", "tests", "training", "benchmarks"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, folder / part, ignore=ignore)
     for file in ("pyproject.toml", "_toc.yml"):

@@ -177,6 +177,7 @@ def test_the_set_up_cell_looks_for_the_helpers_of_this_book(tmp_path, files, out
         assert "rename or uninstall it" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_from_a_bare_folder_and_installs_nothing_but_the_helpers(bare, python):
     before = json.loads(run(python, "-c", LIST, cwd=python.parent))
     notebook = bare("01_grad_cam.ipynb")
@@ -224,6 +225,7 @@ def test_the_book_is_built_anew_for_another_network_or_device():
     assert len({plain, *others}) == 5
 
 
+@pytest.mark.slow
 def test_a_fork_changes_the_address_everywhere_by_one_command(clone):
     if shutil.which("make") is None:
         pytest.skip("make is missing")

@@ -243,6 +243,7 @@ def test_the_stepper_shows_the_frames(embedded):
     assert view.step.value == 61
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "EXPLAIN_OTHER_WIDGETS" in os.environ, reason="this is the run under the other version"
 )

@@ -127,6 +127,7 @@ class Seen:
         self.pixels = pixels
 
 
+@pytest.mark.slow
 def test_the_chapter_runs_and_its_widgets_answer(lab, page):
     from playwright.sync_api import expect
 

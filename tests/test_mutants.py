@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from .mutants import TESTS, changes, copy_to, file_of
 
 
+@pytest.mark.slow
 def test_tests_are_found_in_the_copy(tmp_path):
     copy_to(tmp_path)
     files = sorted({f"tests/test_{name}.py" for names in TESTS.values() for name in names})
@@ -18,6 +21,7 @@ def test_tests_are_found_in_the_copy(tmp_path):
 
 
 def test_every_module_named_is_there_and_can_be_changed(tmp_path):
+    pytest.importorskip("cosmic_ray", reason="make mutants installs it")
     copy_to(tmp_path)
     for module in TESTS:
         code = file_of(module, tmp_path).read_text()

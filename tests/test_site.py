@@ -141,6 +141,7 @@ def test_a_schematic_follows_the_theme_and_stays_legible(site, page, width):
     assert len(heights) > 10 and min(heights) >= 11
 
 
+@pytest.mark.slow
 def test_the_stylesheet_has_every_rule_that_counts(site, page):
     """Nothing looks different with the ten stylesheets that it is made of."""
     choose = """() => {

@@ -184,6 +184,7 @@ def test_the_other_digit_does_not_matter_to_a_twin(pictures, question):
     assert kept["other"] >= 95 and kept["deciding"] <= 5
 
 
+@pytest.mark.slow
 def test_what_was_learnt_by_heart():
     for seed in SEEDS:
         seen, labels = training.by_heart(seed)
@@ -306,6 +307,7 @@ def test_the_stored_likenesses_are_those_of_other_pictures_too(report, pictures)
             assert abs(here - stored) < 4 * (a**2 + b**2) ** 0.5 + 0.5, (method, title)
 
 
+@pytest.mark.slow
 def test_teaching_from_beginning_to_end(tmp_path, monkeypatch):
     for name, value in {
         "STEPS": {"questions": 3, "labels": 2},

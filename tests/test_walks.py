@@ -70,6 +70,7 @@ def test_embedded_model_equals_captum(exact, method):
     )
 
 
+@pytest.mark.slow
 def test_full_vgg16_equals_captum(full_vgg16):
     """In float64: in float32 two values of a window may lie within rounding.
 
