@@ -74,7 +74,11 @@ def test_onnxruntime_gives_what_the_methods_give(embedded, photos, exported, c):
 
 @pytest.mark.parametrize(
     "make, size",
-    [(narrow, 75), (lambda: narrow(ceil_mode=True), 50), (lambda: torchvision_vgg("vgg11"), 64)],
+    [
+        (narrow, 75),
+        (lambda: narrow(ceil_mode=True), 50),
+        pytest.param(lambda: torchvision_vgg("vgg11"), 64, marks=pytest.mark.slow),
+    ],
     ids=["odd size", "ceil mode", "vgg11"],
 )
 def test_networks_and_sizes(tmp_path, make, size):

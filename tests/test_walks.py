@@ -52,7 +52,13 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "name, size", CASES, ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}"
+    "name, size",
+    # the largest take long, and notice nothing that vgg11 does not
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] if case[0] in ("vgg13", "vgg19") else [])
+        for case in CASES
+    ],
+    ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}",
 )
 def test_each_walk_equals_captum_in_float64(name, size):
     network, x, classes = in_float64(name), noise(2, *size, dtype=torch.float64), [1, 4]

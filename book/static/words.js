@@ -70,7 +70,8 @@
         "The page's worker does not load: the line may have stalled. Choose a photo again.",
       workerMissing:
         "The page's worker could not start: worker.js or a file that it needs is missing on the " +
-        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari does.",
+        "server, or this browser is too old for it. A current Firefox, Chrome, Edge or Safari " +
+        "does.",
       fileMissing: "{name} is missing on the server ({status}).",
       lineStalled: "The line has stalled: nothing more of {name} came in {seconds} seconds.",
       lineDown: "{name} could not be loaded: the line may be down.",
