@@ -294,3 +294,14 @@ def test_what_is_large_is_there_once(built):
     assert (built / "_static" / "live" / "model.onnx").exists()
     for name in ("live", "mathjax", "preview.png"):
         assert not (built / "ja" / "_static" / name).exists()
+
+
+def test_what_sphinx_leaves_in_english_is_translated_too(site, page):
+    """Names of the parts, alternatives of figures, and words around a link to Colab."""
+    page.goto(f"{site}/ja/notebooks/05_explorer.html")
+    said = page.locator(".bd-sidebar-primary .caption-text").all_inner_texts()
+    assert len(said) > 4
+    said += page.locator("article .admonition p").all_inner_texts()
+    pictures = page.locator("article figure [role=img]")
+    said += pictures.evaluate_all("all => all.map((picture) => picture.ariaLabel)")
+    assert len(said) > 7 and all(re.search("[ぁ-ん一-鿿]", words) for words in said), said

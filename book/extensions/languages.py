@@ -5,6 +5,7 @@
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -12,7 +13,9 @@ from docutils import nodes
 from player_words import speaker, translate_player
 from sphinx import addnodes
 from sphinx.locale import _ as translated
+from sphinx.locale import init
 from sphinx.search import SearchLanguage, languages
+from sphinx.util.i18n import docname_to_domain
 
 #: What a language calls itself.
 NAMES = {"en": "English", "ja": "日本語"}
@@ -49,14 +52,34 @@ def speak(app, config) -> None:
 
 
 def own_addresses(app, docname, source) -> None:
-    """A translated page's badge opens the translated notebook; scripts and weights are shared."""
+    """Scripts and weights are shared. Only in lines that are no message: it would not be found."""
     if app.config.language != SOURCE:
         source[0] = (
             source[0]
-            .replace("/blob/main/notebooks/", f"/blob/{app.config.language}/notebooks/")
             .replace("../_static/live/", f"../{SHARED}live/")
             .replace("<summary>Answer</summary>", f"<summary>{translated('Answer')}</summary>")
         )
+
+
+def words_of(app, page: str) -> Callable[[str], str]:
+    """From a message to what a page's catalogue has for it."""
+    folders = [Path(app.srcdir, folder) for folder in app.config.locale_dirs]
+    name = docname_to_domain(page, app.config.gettext_compact)
+    return init(folders, app.config.language, name)[0].gettext
+
+
+def finish(app, doctree) -> None:
+    """What Sphinx leaves in English: the parts' names, and which notebook Colab opens."""
+    if app.config.language == SOURCE or app.builder.format != "html":
+        return
+    for toctree in doctree.findall(addnodes.toctree):
+        if toctree.get("caption"):
+            toctree["caption"] = words_of(app, app.env.docname)(toctree["caption"])
+    for link in doctree.findall(nodes.reference):
+        if "refuri" in link:
+            link["refuri"] = link["refuri"].replace(
+                "/blob/main/notebooks/", f"/blob/{app.config.language}/notebooks/"
+            )
 
 
 def keep(app, doctree) -> None:
@@ -142,6 +165,7 @@ def setup(app):
     app.connect("config-inited", speak)
     app.connect("source-read", own_addresses)
     app.connect("doctree-read", keep)
+    app.connect("doctree-read", finish, priority=400)  # before Sphinx notes the parts' names
     app.connect("doctree-resolved", translate_players)
     app.connect("html-page-context", link_twins)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from docutils import nodes
+from languages import words_of
 from PIL import Image
-from sphinx.locale import init
-from sphinx.util.i18n import docname_to_domain
 
 #: Bytes of the pictures in a row are rounded to multiples of this, which takes a third off their
 #: files, and is off by no more than 2 of 255, which nobody sees. Charts are kept as they are.
@@ -34,15 +33,10 @@ def show_image(translator, node) -> None:
         Path(builder.srcdir) / node["uri"], Path(builder.outdir) / builder.imagedir, name
     )
     shown = [(f"{builder.imgpath}/{file}", size) for file, size in files]
-    alt = translated(builder, node.get("alt", ""))
+    alt = node.get("alt", "")
+    if alt:  # the one text that Sphinx has not translated
+        alt = words_of(builder.app, builder.current_docname)(alt)
     translator.body.append(markup(words, shown, alt, first))
-
-
-def translated(builder, text: str) -> str:
-    """A figure's alternative in the page's language: Sphinx has translated all but these."""
-    folders = [Path(builder.srcdir, folder) for folder in builder.config.locale_dirs]
-    page = docname_to_domain(builder.current_docname, builder.config.gettext_compact)
-    return init(folders, builder.config.language, page)[0].gettext(text) if text else ""
 
 
 def convert(source: Path, folder: Path, name: str) -> tuple[dict, list]:
