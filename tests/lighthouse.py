@@ -17,6 +17,7 @@ from .browser import Quiet, find_chromium, serve
 
 VERSION = "12.8.2"  # the last one for Node.js 18 and 20
 PAGES = ("book/intro", "notebooks/01_grad_cam", "book/try")
+RUNS = 3  # the median counts: one run differs from the next by up to ten points
 KINDS = ("performance", "accessibility", "best-practices", "seo")
 LEAST = {"performance": 0.85, "accessibility": 1.0}
 MOST_SHIFT = 0.05
@@ -62,7 +63,9 @@ def main() -> None:
     bad = []
     with serve(chosen.site, handler=Packing) as address:
         for page in chosen.pages:
-            report = marks(f"{address}/{page}.html")
+            runs = [marks(f"{address}/{page}.html") for _ in range(RUNS)]
+            runs.sort(key=lambda report: report["categories"]["performance"]["score"])
+            report = runs[RUNS // 2]
             scores = {kind: report["categories"][kind]["score"] for kind in KINDS}
             shift = report["audits"]["cumulative-layout-shift"]["numericValue"]
             words = ", ".join(f"{kind} {100 * score:.0f}" for kind, score in scores.items())
