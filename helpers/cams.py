@@ -124,11 +124,12 @@ def cam_by_name(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps ``(N, h, w)`` from feature maps and gradients ``(N, C, h, w)``, and the weights.
 
-    These are ``(N, C)``, or ``(N, C, h, w)`` where a method weighs each place by itself.
+    ``cam`` is a name as :func:`name_of` gives it. The weights are ``(N, C)``, or ``(N, C, h, w)``
+    where a method weighs each place by itself.
     """
-    if (name := name_of(cam)) == GRAD_CAM:
+    if cam == GRAD_CAM:
         return cam_from_gradient(maps, gradient)
-    weights = WEIGHTS[name](maps, gradient)
+    weights = WEIGHTS[cam](maps, gradient)
     one_a_channel = weights.shape[2:].numel() == 1
     return gather(weights, maps), weights.flatten(1) if one_a_channel else weights
 

@@ -24,6 +24,7 @@ from torch import nn
 from .checks import SMALLEST_SIDE, check_finite
 from .errors import ASK_ANY, ModelError
 from .steps import AveragePooling, Convolution, FullyConnected, Step, laid_out
+from .targets import floats_of
 
 #: Steps whose way down is held against their way up by the dot-product test.
 AFFINE = (Convolution, AveragePooling, FullyConnected)
@@ -64,7 +65,7 @@ def first_answer(network: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 
     Raises ``ModelError`` if it takes none.
     """
-    like = next(network.parameters(), torch.zeros(()))
+    like = floats_of(network)
     for side in (SMALLEST_SIDE, 64, 224):  # some classifiers fit one size only
         x = probe(side).to(like)
         try:

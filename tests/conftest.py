@@ -1,24 +1,18 @@
 """Fixtures that are dear to make, made once."""
 
 import copy
-import os
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import pytest
-import torch
 from matplotlib import pyplot as plt
 
 from helpers import load_model, sample
 
 from .browser import built, chromium, page, site  # noqa: F401  (fixtures)
 from .networks import narrow, torchvision_vgg
-
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # workers share the cores, or each slows the others
-    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 @pytest.fixture(scope="session")
