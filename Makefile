@@ -127,14 +127,14 @@ mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants $(MODULES) --every $(or $(EVERY),1)
 
 # From nothing to the embedded weights: book/model.md shows and explains it. Each step goes on where
-# it was interrupted; on two CPU cores the whole takes hours, on a GPU minutes.
+# it was interrupted; on a GPU the whole takes minutes, on two CPU cores days.
 RUN ?= training/runs
 TRAIN := $(BIN)/python -m training
 train: $(STAMP)
 	@test -n "$(DATA)" || { echo "error: say where the photos are: make train DATA=path/to/tiny-imagenet-200" >&2; exit 1; }
 	$(BIN)/python -m pip install --no-deps -r training/requirements.txt
 	test -e "$(RUN)/teacher.safetensors" || $(TRAIN).teacher --data "$(DATA)" --out "$(RUN)/teacher.safetensors"
-	$(TRAIN).train --data "$(DATA)" --answers "$(RUN)/teacher.safetensors" --out "$(RUN)/embedded"
+	$(TRAIN).train --data "$(DATA)" --from-teacher "$(RUN)/teacher.safetensors" --out "$(RUN)/embedded"
 	$(TRAIN).export "$(RUN)/embedded" --data "$(DATA)" --final
 
 # pyproject.toml holds the address; everything else that names it is found by it.

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
 from skimage import data as skimage_data
 
@@ -19,8 +20,8 @@ from .errors import PhotoError
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
-#: Photos in scikit-image's wheel, CC0 or public domain.
-SAMPLES = ("chelsea", "coffee", "rocket", "astronaut")
+#: Photos in the wheels of scikit-image and matplotlib, CC0 or public domain.
+SAMPLES = ("chelsea", "coffee", "grace_hopper", "rocket", "astronaut")
 
 MOST_PIXELS = 50_000_000
 FEWEST_PIXELS_A_SIDE = 16
@@ -51,6 +52,9 @@ def sample(name: str = "chelsea") -> Image.Image:
     """
     if name not in SAMPLES:
         raise PhotoError(f"There is no sample {name!r}; choose one of {', '.join(SAMPLES)}.")
+    if name == "grace_hopper":  # the one that comes with matplotlib
+        with get_sample_data("grace_hopper.jpg") as file:
+            return Image.open(file).convert("RGB")
     return Image.fromarray(getattr(skimage_data, name)())
 
 

@@ -15,9 +15,9 @@ from .errors import ASK_ANY, ModelError
 #: How many 3x3 convolutions stand before each of VGG-16's five poolings (13 in all).
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)
 
-#: Channels of the five blocks in the embedded model: a quarter of VGG-16's, in the last block half
-#: (on a CPU the early, large maps cost the time; a wider last block is nearly free).
-EMBEDDED_WIDTHS = (16, 32, 64, 128, 256)
+#: Channels of the five blocks in the embedded model: three eighths of VGG-16's, in the last block
+#: three quarters (on a CPU the early, large maps cost the time; a wide last block is nearly free).
+EMBEDDED_WIDTHS = (24, 48, 96, 192, 384)
 
 
 def vgg_features(blocks: Iterable[tuple[int, int]], batch_norm: bool = False) -> nn.Sequential:

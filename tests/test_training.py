@@ -1,5 +1,6 @@
 """Training on a toy set: reading, augmenting, going on after an interruption, exporting."""
 
+import copy
 import io
 import json
 import tarfile
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import VGG16, Preprocess, load_model
-from training import data, export, teacher, train
+from training import data, export, teacher, train, views
 
 WNIDS = [f"n{i:08d}" for i in range(6)]
 NAMES = [f"thing {i}" for i in range(6)]
@@ -122,26 +123,101 @@ def test_targets_mix_smoothed_labels_with_the_teachers_answers():
     assert not torch.equal(alone, mixed)
 
 
-def test_each_answer_is_from_a_head_that_did_not_learn_from_the_photo(monkeypatch):
-    features = torch.arange(26.0)[:, None]
-    learnt = []
+class Toy(torch.nn.Module):
+    """A teacher as small as possible: answers by the mean colour."""
 
-    def head_that_tells_what_it_saw(seen, labels, classes, seed):
-        learnt.append(len(seen))
-        return lambda x: (x == seen.T).any(1, keepdim=True).float().expand(-1, classes)
+    def __init__(self, classes):
+        super().__init__()
+        torch.manual_seed(5)
+        self.head = torch.nn.Linear(3, classes)
+        self.norm = torch.nn.BatchNorm1d(classes)
 
-    monkeypatch.setattr(teacher, "train_head", head_that_tells_what_it_saw)
-    answers = teacher.cross_answers(features, torch.zeros(26, dtype=torch.long), 3)
-    assert answers.shape == (26, 3) and not answers.any()
-    assert learnt == [20, 21, 21, 21, 21]  # 26 photos less a fifth
+    def forward(self, x):
+        return self.norm(self.head(x.mean((2, 3))))
 
 
-def test_the_heads_standardisation_is_part_of_its_weights():
-    torch.manual_seed(0)
-    labels = torch.arange(600) % 3
-    features = 50 + 7 * (torch.nn.functional.one_hot(labels, 8) + 0.1 * torch.randn(600, 8))
-    head = teacher.train_head(features, labels, 3, epochs=30)
-    assert (head(features).argmax(1) == labels).float().mean() > 0.95
+def test_the_teacher_learns_and_its_average_is_kept(monkeypatch):
+    monkeypatch.setattr(teacher, "SIDE", 32)
+    photos = torch.zeros(120, 3, 64, 64, dtype=torch.uint8)
+    photos[::2, 0], photos[1::2, 2] = 255, 255  # red ones and blue ones
+    labels = torch.arange(120) % 2
+    learner = Toy(2)
+    before = {key: value.clone() for key, value in learner.state_dict().items()}
+    kept = teacher.teach(learner, photos, labels, epochs=60, lr=0.1, seed=0)
+    assert not kept.training
+    assert views.evaluate(Five(learner), photos, labels, 32)[0] == 100
+    for key, value in kept.state_dict().items():
+        if value.is_floating_point():
+            assert not torch.equal(value, before[key]) and not torch.equal(
+                value, learner.state_dict()[key]
+            )
+
+
+class Five(torch.nn.Module):
+    """Adds scores that never win, as top-5 wants five classes."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return torch.nn.functional.pad(self.network(x), (0, 4), value=-1e9)
+
+
+def test_the_teacher_sees_photos_in_its_own_normalisation(monkeypatch):
+    seen = []
+
+    class Body(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x.mean((2, 3))
+
+    asked = teacher.Teacher.__new__(teacher.Teacher)
+    torch.nn.Module.__init__(asked)
+    asked.network = Body()
+    asked.register_buffer("mean", views.MEAN)
+    asked.register_buffer("std", views.STD)
+    photos = torch.tensor([0, 127, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    asked(views.normalise(photos))
+    want = torch.tensor([-127 / 128, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    torch.testing.assert_close(seen[0], want, atol=1e-5, rtol=0)
+
+
+def test_the_network_learns_the_teachers_answers_to_the_very_crops_it_sees(toy, tmp_path):
+    looks, classes = [], len(NAMES)
+
+    class Witness(torch.nn.Module):
+        def forward(self, x):
+            looks.append(("teacher", x))
+            return torch.eye(classes)[torch.arange(len(x)) % classes] * 50
+
+    recipe = train.Recipe(widths=WIDTHS, schedule="32x1", batch_size=4, teacher=1.0)
+    run = train.Run(recipe, classes, "cpu", tmp_path, Witness())
+    run.model.register_forward_pre_hook(lambda _, args: looks.append(("network", args[0])))
+    photos = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    run.model.train()
+    loss = run.train_batch(photos, torch.zeros(4, dtype=torch.long), 32)
+    (first, large), (second, small) = looks
+    assert (first, second) == ("teacher", "network")
+    assert large.shape[-1] == teacher.SIDE and small.shape[-1] == 32
+    shrunk = torch.nn.functional.interpolate(large, size=(32, 32), mode="bilinear", antialias=True)
+    torch.testing.assert_close(small, shrunk)
+    # labels all say 0, the teacher says 0, 1, 2, 3: the loss is that of the teacher's answers
+    run = train.Run(recipe, classes, "cpu", tmp_path, Witness())
+    run.model.train()
+    torch.manual_seed(1)
+    run.generator.manual_seed(0)
+    with torch.no_grad():
+        x = views.augment(photos, teacher.SIDE, torch.Generator().manual_seed(0), 0.3, 0.3, 0.2)
+        x = torch.nn.functional.interpolate(x, size=(32, 32), mode="bilinear", antialias=True)
+    torch.manual_seed(1)
+    scores = copy.deepcopy(run.model)(x)
+    torch.manual_seed(1)
+    loss = run.train_batch(photos, torch.zeros(4, dtype=torch.long), 32)
+    want = torch.nn.functional.cross_entropy(scores, torch.arange(4))
+    torch.testing.assert_close(loss, want.detach(), rtol=1e-4, atol=1e-5)
+    wrong = torch.nn.functional.cross_entropy(scores, torch.zeros(4, dtype=torch.long))
+    assert not torch.isclose(loss, wrong, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 80])
@@ -150,7 +226,7 @@ def test_augmentation_is_finite_and_follows_its_seed(size):
         np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
     )
     first, again, other = (
-        train.augment(batch, size, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        views.augment(batch, size, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert first.shape == (5, 3, size, size) and torch.isfinite(first).all()
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -158,7 +234,7 @@ def test_augmentation_is_finite_and_follows_its_seed(size):
 
 def test_training_sees_photos_as_the_helpers_prepare_them(embedded):
     photo = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    x = train.normalise(torch.from_numpy(photo).permute(2, 0, 1)[None])
+    x = views.normalise(torch.from_numpy(photo).permute(2, 0, 1)[None])
     torch.testing.assert_close(x, Preprocess(128, 128)(photo), rtol=0, atol=1e-6)
 
 
@@ -172,7 +248,7 @@ def test_evaluation_counts_hits():
             return torch.arange(6.0).expand(len(x), 6)  # 5 first, then 4, 3, 2, 1
 
     labels = torch.tensor([5, 4, 1, 0])
-    assert train.evaluate(Fixed(), torch.zeros(4, 3, 64, 64, dtype=torch.uint8), labels, 32) == (
+    assert views.evaluate(Fixed(), torch.zeros(4, 3, 64, 64, dtype=torch.uint8), labels, 32) == (
         25.0,
         75.0,
     )
@@ -255,8 +331,8 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(finished, tars):
         run(tars, finished[0], "32x3")
 
 
-def test_without_the_teachers_answers_it_says_what_to_do(toy, tars, tmp_path):
-    with pytest.raises(SystemExit, match="--answers"):
+def test_without_the_teacher_it_says_what_to_do(toy, tars, tmp_path):
+    with pytest.raises(SystemExit, match="--from-teacher"):
         run(tars, tmp_path, "32x1", "--teacher", "0.5")
 
 

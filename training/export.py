@@ -20,7 +20,8 @@ from torch import nn
 from helpers import VGG16, fold_batch_norm
 from helpers.models import CARD, WEIGHTS
 from training.data import held_out, read_classes, read_split
-from training.train import averaged_weights, evaluate
+from training.train import averaged_weights
+from training.views import evaluate
 
 SIZES = (96, 128, 160, 192)
 
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         "recipe": state["recipe"],
         "epochs": state["epoch"],
         "seconds": round(state["seconds"]),
+        "hardware": state["hardware"],
         "accuracy_percent": accuracy,
         "class_names": names,
     }

@@ -18,7 +18,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,10 +25,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from helpers import VGG16
+from helpers.network import EMBEDDED_WIDTHS
 from training.data import held_out, read_classes, read_split
-
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+from training.teacher import SIDE, load_teacher
+from training.views import augment, evaluate
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,24 @@ class Recipe:
 
     widths : channels of the five blocks.
     schedule : ``PIXELSxEPOCHS``, comma-separated.
+    batch_size : photos a step.
+    average : decay a step of the weights' moving average.
     lr : the largest learning rate; it rises for one epoch and falls along a half cosine to zero.
-    teacher : the teacher's share of the target; the label has the rest.
+    teacher : the teacher's share of the target, what it answers to the very crop that the network
+        sees; the label has the rest.
     smoothing : of the labels.
     area : the smallest share of the photo that a crop keeps.
     jitter : brightness, contrast and saturation change by a factor of up to 1 +- this.
     tint : largest shift of one colour, in standard deviations.
     """
 
-    widths: tuple[int, ...] = (16, 32, 64, 192, 384)
-    schedule: str = "32x6,48x12,64x10,96x4,128x1"
-    lr: float = 0.1
+    widths: tuple[int, ...] = EMBEDDED_WIDTHS
+    schedule: str = "64x14,96x14,128x30"
+    lr: float = 0.2
     weight_decay: float = 5e-4
-    batch_size: int = 128
+    batch_size: int = 256
     average: float = 0.998
-    teacher: float = 0.5
+    teacher: float = 1.0
     smoothing: float = 0.1
     area: float = 0.3
     jitter: float = 0.3
@@ -72,69 +74,6 @@ class Recipe:
         return self.lr * (1 + math.cos(math.pi * (epoch - 1) / max(epochs - 1, 1))) / 2
 
 
-def normalise(photos: torch.Tensor) -> torch.Tensor:
-    """uint8 ``(N, 3, H, W)`` to float32 with ImageNet's mean and deviation."""
-    return (photos.float() / 255 - MEAN.to(photos.device)) / STD.to(photos.device)
-
-
-def augment(
-    photos: torch.Tensor,
-    size: int,
-    generator: torch.Generator,
-    min_area: float = 0.3,
-    jitter: float = 0.3,
-    tint: float = 0.0,
-) -> torch.Tensor:
-    """Random resized crop, flip, brightness, contrast, saturation and tint, for a batch at once.
-
-    One affine map a photo does crop, aspect ratio, flip and resize in a single interpolation. The
-    strengths are those of :class:`Recipe`.
-    """
-    n, device = len(photos), photos.device
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return torch.rand(n, generator=generator).to(device) * (high - low) + low
-
-    area, ratio = uniform(min_area, 1.0), torch.exp(uniform(-math.log(4 / 3), math.log(4 / 3)))
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    theta = torch.zeros(n, 2, 3, device=device)
-    theta[:, 0, 0], theta[:, 1, 1] = width * flip, height
-    theta[:, 0, 2] = uniform(-1, 1) * (1 - width)
-    theta[:, 1, 2] = uniform(-1, 1) * (1 - height)
-    grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
-    x = F.grid_sample(normalise(photos), grid, padding_mode="reflection", align_corners=False)
-
-    def per_photo(values: torch.Tensor) -> torch.Tensor:
-        return values.view(n, 1, 1, 1)
-
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * per_photo(uniform(1 - jitter, 1 + jitter))
-    mean = x.mean((2, 3), keepdim=True)
-    x = mean + (x - mean) * per_photo(uniform(1 - jitter, 1 + jitter))
-    x = x + per_photo(uniform(-jitter, jitter))
-    if tint:
-        x = x + torch.stack([uniform(-tint, tint) for _ in range(3)], 1).view(n, 3, 1, 1)
-    return x
-
-
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module, photos: torch.Tensor, labels: torch.Tensor, size: int
-) -> tuple[float, float]:
-    """Top-1 and top-5 accuracy, in percent, on whole photos resized to ``size``."""
-    model.eval()
-    device = next(model.parameters()).device
-    top1 = top5 = 0
-    for start in range(0, len(photos), 256):
-        x = normalise(photos[start : start + 256].to(device))
-        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
-        best = model(x.contiguous(memory_format=torch.channels_last)).topk(5).indices.cpu()
-        hit = best == labels[start : start + 256, None]
-        top1, top5 = top1 + hit[:, 0].sum().item(), top5 + hit.any(1).sum().item()
-    return 100 * top1 / len(photos), 100 * top5 / len(photos)
-
-
 def targets(
     labels: torch.Tensor, answers: torch.Tensor | None, classes: int, recipe: Recipe
 ) -> torch.Tensor:
@@ -142,9 +81,9 @@ def targets(
 
     Smoothed labels, mixed with the teacher's probabilities (``answers`` are its logits).
     """
-    smooth = torch.full((len(labels), classes), recipe.smoothing / classes)
-    smooth[torch.arange(len(labels)), labels] += 1 - recipe.smoothing
-    if answers is None or not recipe.teacher:
+    smooth = torch.full((len(labels), classes), recipe.smoothing / classes, device=labels.device)
+    smooth.scatter_add_(1, labels[:, None], torch.full_like(smooth[:, :1], 1 - recipe.smoothing))
+    if answers is None:
         return smooth
     return (1 - recipe.teacher) * smooth + recipe.teacher * answers.float().softmax(1)
 
@@ -174,8 +113,16 @@ class Run:
         The moving average of the weights, which is what is kept in the end.
     """
 
-    def __init__(self, recipe: Recipe, classes: int, device: str, out: Path) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        classes: int,
+        device: str,
+        out: Path,
+        teacher: nn.Module | None = None,
+    ) -> None:
         self.recipe, self.device, self.out = recipe, device, out
+        self.classes, self.teacher = classes, teacher
         self.model = initialised(recipe, classes).to(device, memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(recipe.average)
         self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
@@ -201,6 +148,7 @@ class Run:
             "recipe": asdict(self.recipe),
             "epoch": self.epoch,
             "seconds": self.seconds,
+            "hardware": hardware(self.device),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -221,8 +169,8 @@ class Run:
         self.generator.set_state(state["generator"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
-    def train_epoch(self, photos: torch.Tensor, wanted: torch.Tensor) -> float:
-        """One epoch: the mean loss. Photos uint8 ``(N, 3, 64, 64)``, targets ``(N, classes)``."""
+    def train_epoch(self, photos: torch.Tensor, labels: torch.Tensor) -> float:
+        """One epoch: the mean loss. Photos uint8 ``(N, 3, 64, 64)``, labels int64 ``(N,)``."""
         recipe, size = self.recipe, self.recipe.sizes()[self.epoch]
         self.model.train()
         # dropout draws from the global generator: seeded here, a run that goes on draws the same
@@ -232,29 +180,39 @@ class Run:
             -1, recipe.batch_size
         )
         name = f"epoch {self.epoch + 1}/{len(recipe.sizes())} at {size} px"
-        bar, total = tqdm(batches, desc=name, unit="batch", mininterval=5), 0.0
+        bar, total = tqdm(batches, name, unit="batch", mininterval=5), 0.0
         for step, rows in enumerate(bar):
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(self.epoch + (step + 1) / len(batches))
-            total += self.train_batch(photos[rows], wanted[rows], size)
-            bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
-        return total / len(batches)
+            rows = rows.to(photos.device)
+            total += self.train_batch(photos[rows], labels[rows], size)
+        return float(total) / len(batches)
 
-    def train_batch(self, photos: torch.Tensor, wanted: torch.Tensor, size: int) -> float:
-        """One step of the optimiser: the loss."""
-        recipe = self.recipe
-        x = augment(
-            photos.to(self.device), size, self.generator, recipe.area, recipe.jitter, recipe.tint
-        )
-        cuda = self.device.startswith("cuda")
+    def train_batch(self, photos: torch.Tensor, labels: torch.Tensor, size: int) -> torch.Tensor:
+        """One step of the optimiser: the loss, a scalar on the device."""
+        recipe, photos, labels = self.recipe, photos.to(self.device), labels.to(self.device)
+        cut = size if self.teacher is None else max(size, SIDE)
+        x = augment(photos, cut, self.generator, recipe.area, recipe.jitter, recipe.tint)
+        cuda, answers = self.device.startswith("cuda"), None
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    answers = self.teacher(x)
+                x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
             scores = self.model(x.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(scores, wanted.to(self.device))
+        loss = F.cross_entropy(scores.float(), targets(labels, answers, self.classes, recipe))
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.averaged.update_parameters(self.model)
-        return loss.item()
+        return loss.detach()
+
+
+def hardware(device: str) -> str:
+    """What the training ran on, for the model card."""
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
+    return f"CPU with {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
 
 
 def averaged_weights(state: dict) -> dict[str, torch.Tensor]:
@@ -268,8 +226,9 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Recipe]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="train.tar, or tiny-imagenet-200")
     parser.add_argument("--out", type=Path, default=Path("training/runs/embedded"))
-    parser.add_argument("--answers", type=Path, help="from training.teacher")
+    parser.add_argument("--from-teacher", type=Path, help="what training.teacher wrote")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action="store_true", help="the teacher, by torch.compile")
     parser.add_argument("--stop-after", type=int, help="epochs after which to pause")
     for name, value in asdict(Recipe()).items():
         kind = str if name == "widths" else type(value)
@@ -288,20 +247,26 @@ def main(argv: list[str] | None = None) -> None:
     held = torch.from_numpy(held_out(numbers))
     photos = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(numbers)
-    if recipe.teacher and not args.answers:
-        raise SystemExit(
-            "Say where the teacher's answers are (--answers), or train without (--teacher 0)."
-        )
-    answers = safetensors.torch.load_file(args.answers)["answers"] if recipe.teacher else None
-    wanted = targets(labels[~held], answers, len(names), recipe)
-    run = Run(recipe, len(names), args.device, args.out)
+    teacher = None
+    if recipe.teacher:
+        if not args.from_teacher:
+            raise SystemExit(
+                "Say where the teacher is (--from-teacher), or train without one (--teacher 0)."
+            )
+        teacher = load_teacher(args.from_teacher, len(names)).to(args.device)
+        if args.compile:
+            teacher = torch.compile(teacher)
+    if args.device.startswith("cuda"):
+        photos, labels = photos.to(args.device), labels.to(args.device)  # 0.7 GB, once
+        torch.backends.cudnn.benchmark = True
+    run = Run(recipe, len(names), args.device, args.out, teacher)
     if run.checkpoint.exists():
         run.resume()
         print(f"going on after epoch {run.epoch} of {len(recipe.sizes())}")
     learnt, unseen = (photos[~held], labels[~held]), (photos[held], labels[held])
     for size in recipe.sizes()[run.epoch : args.stop_after]:
         began = time.perf_counter()
-        loss = run.train_epoch(learnt[0], wanted)
+        loss = run.train_epoch(*learnt)
         run.epoch += 1
         run.seconds += time.perf_counter() - began
         # tested a little larger than trained: crops show things larger than whole photos do
