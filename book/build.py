@@ -19,7 +19,7 @@ from book.colab import write_notebooks
 from book.translate import LANGUAGE, ROOT
 
 #: Large files under _static that the Japanese pages take from the English ones.
-SHARED = ("live", "mathjax", "preview.png")
+SHARED = ("live", "equations", "preview.png")
 
 
 def run_sphinx(builder: str, folder: Path, *, strict: bool = False, **settings) -> int:

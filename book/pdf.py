@@ -44,7 +44,7 @@ JOIN = """async (names) => {
     }
     document.querySelector("article").replaceChildren(...joined);
     document.getElementById("jb-print-docs-body").remove();  // the theme's title of one page
-    await MathJax.typesetPromise();
+    await Promise.all([...document.fonts].map((font) => font.load()));
     await Promise.all([...document.images].map((image) => image.decode().catch(() => {})));
 }"""
 NUMBER = """<div style="width: 100%; text-align: center; font: 8pt sans-serif; color: #555">
@@ -64,10 +64,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(600_000)
-        page.goto(f"{address}/{PAGES[1]}.html")  # one with equations
-        page.keyboard.press("End")  # a reader's first key loads what sets them
-        page.wait_for_function("window.MathJax?.startup?.document")
-        page.evaluate("MathJax.startup.promise.then(() => 0)")
+        page.goto(f"{address}/{PAGES[1]}.html")
         page.add_style_tag(content="article h1 { display: block !important }")
         page.evaluate(JOIN, PAGES)
         page.pdf(

@@ -3,10 +3,12 @@
 import io
 import itertools
 import re
+import shutil
 import sys
 
 import numpy as np
 import pytest
+from fontTools.ttLib import TTFont
 from PIL import Image
 
 from helpers import show_curves, show_row
@@ -162,8 +164,6 @@ def test_the_stylesheet_has_every_rule_that_counts(site, page):
         const parts = [null, "::before", "::after"];
         return window.chosen.flatMap((element) => parts.map((part) => look(element, part)));
     }"""
-    # equations would come in between
-    page.route("**/mathjax/**", lambda route: route.fulfill(content_type="text/javascript"))
     for name in ("book/intro", "notebooks/01_grad_cam", "search"):
         page.goto(f"{site}/{name}.html")
         page.wait_for_load_state("networkidle")
@@ -290,11 +290,102 @@ def test_code_is_not_cut_off_and_letters_are_not_tiny(site, page, name):
             const { parentElement: box, textContent } = words.currentNode;
             const read = textContent.trim() && box.checkVisibility();
             const small = parseFloat(getComputedStyle(box).fontSize) < 11;
-            if (read && small && !box.closest("mjx-container, sup, sub")) found.push(textContent);
+            if (read && small && !box.closest("math, sup, sub")) found.push(textContent);
         }
         return found;
     }"""
     assert not page.evaluate(tiny)
+
+
+# ------------------------------------------------------------ equations
+
+
+@pytest.fixture
+def equations(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "extensions")
+    return pytest.importorskip("equations")
+
+
+def test_latex_becomes_mathml(equations):
+    drawn = equations.to_mathml(r"\alpha_k \big(C' - 1\big)", block=False)
+    assert drawn.startswith("<math>") and "<msub><mi>α</mi><mi>k</mi></msub>" in drawn
+    assert "′" in drawn and "<msup>" not in drawn  # the sign is raised already
+    rows = equations.to_mathml(r"\begin{aligned} a &= b \\ c &= d \end{aligned}", block=True)
+    assert 'display="block"' in rows and rows.count("<mtr>") == 2
+
+
+@pytest.mark.parametrize("latex", [r"\unheard{of}", r"\frac{1}{", r"a \\ b"])
+def test_latex_that_cannot_be_drawn_is_refused(equations, latex):
+    with pytest.raises(equations.LatexError):
+        equations.to_mathml(latex, block=True)
+
+
+def test_an_equation_has_its_number_and_its_signs_are_in_the_font(equations, tmp_path):
+    """And one that cannot be drawn is a warning, which ends a build, and is shown as written."""
+    application = pytest.importorskip("sphinx.application")
+    source, out, told = tmp_path / "source", tmp_path / "out", io.StringIO()
+    (source / equations.FONT.parent).mkdir(parents=True)
+    shutil.copy(ROOT / equations.FONT, source / equations.FONT)
+    (source / "index.rst").write_text(
+        ".. math:: x \\otimes y < 2\n   :label: one\n\nSee :eq:`one` and :math:`\\unheard < 1`.\n"
+    )
+    app = application.Sphinx(
+        source,
+        None,
+        out,
+        tmp_path / "read",
+        "html",
+        {"extensions": ["equations"], "html_math_renderer": "mathml", "numfig": True},
+        status=None,
+        warning=told,
+    )
+    app.build()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "(1)" in page.split('class="eqno">')[1] and 'href="#equation-one"' in page
+    drawn = page[page.index("<math") :]
+    assert "⊗</mo>" in drawn and "&lt;</mo>" in drawn and r"\unheard &lt; 1" in drawn
+    assert "unheard" in told.getvalue() and "index.rst" in told.getvalue()
+    signs = TTFont(out / "_static" / "equations.woff").getBestCmap()
+    assert {ord("⊗"), ord("<"), 0x1D465} <= set(signs) and ord("⊕") not in signs
+
+
+@pytest.mark.parametrize("name", ["notebooks/01_grad_cam", "notebooks/10_cams", "book/notation"])
+def test_equations_are_drawn_in_the_sites_font(site, page, name):
+    """Each sign of them: none comes from a font that other systems may not have."""
+    page.goto(f"{site}/{name}.html")
+    page.evaluate("document.fonts.ready.then(() => 0)")
+    assert page.locator("article math").count() > 5
+    assert page.locator("script[src*=mathjax]").count() == 0
+    protocol = page.context.new_cdp_session(page)
+    for domain in ("DOM", "CSS"):
+        protocol.send(f"{domain}.enable")
+    root = protocol.send("DOM.getDocument")["root"]["nodeId"]
+    signs = ", ".join(f"article {part}" for part in ("mi", "mn", "mo", "mtext"))
+    nodes = protocol.send("DOM.querySelectorAll", {"nodeId": root, "selector": signs})["nodeIds"]
+    used = [
+        font
+        for node in nodes
+        for font in protocol.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
+    ]
+    assert len(used) > 15 and all(font["isCustomFont"] for font in used), used
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_wide_equation_scrolls_by_keyboard(site, page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site}/book/notation.html")
+    block = page.locator("article div.math").first
+    block.scroll_into_view_if_needed()
+    page.evaluate("document.fonts.ready.then(() => 0)")
+    page.wait_for_timeout(200)
+    hidden = block.evaluate("box => box.scrollWidth - box.clientWidth")
+    if width == 1200:
+        assert hidden == 0 and block.get_attribute("tabindex") is None
+        return
+    assert hidden > 10 and block.get_attribute("tabindex") == "0"
+    block.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
 
 
 # ------------------------------------------------------------ figures
@@ -381,9 +472,6 @@ def test_the_joined_pages_lead_to_each_other(site, page):
     """What is printed as PDF: no two places of one name, no link within it that leads nowhere."""
     join = pytest.importorskip("book.pdf").JOIN
     page.goto(f"{site}/notebooks/01_grad_cam.html")
-    page.keyboard.press("End")
-    page.wait_for_function("window.MathJax?.startup?.document")
-    page.evaluate("MathJax.startup.promise.then(() => 0)")
     names = ["book/intro", "notebooks/01_grad_cam", "notebooks/04_guided_grad_cam"]
     page.evaluate(join, [*names, "book/references"])
     assert page.locator("article h1").count() == 4

@@ -23,8 +23,6 @@ NEEDED_BY = {
     "togglebutton": r'class="[^"]*\b(toggle|dropdown)\b',
     "toggle": r'class="[^"]*\b(toggle|dropdown)\b',
     "design-tabs": "sd-tab-set",
-    "mathjax/": None,  # book.js loads it when an equation comes near
-    "MathJax": r'class="[^"]*\bmath\b',
 }
 #: What others write in pages, and what screen readers understand better.
 BODY = {

@@ -18,7 +18,7 @@ from fontTools.ttLib import TTFont
 #: Loaded by the theme's own template, before all others.
 THEME = ("styles/theme.css", "styles/pydata-sphinx-theme.css")
 #: Folders of `_static` whose scripts bring styles of their own, or none.
-APART = ("mathjax", "live", "locales")
+APART = ("live", "locales")
 BLOCK = re.compile(r"/\*.*?\*/", re.DOTALL)
 STRING = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 #: Selectors may be alternatives or exceptions in these: what stands in them proves nothing.

@@ -1,36 +1,9 @@
-// What the book's pages do besides the theme: equations when they come near, figures that can be
-// enlarged, charts that scroll by keyboard, and light paper with everything open. A classic script,
-// since modules do not load from file://.
+// What the book's pages do besides the theme: figures that can be enlarged, what is wide scrolls by
+// keyboard, and light paper with everything open. A classic script, since modules do not load from
+// file://.
 
 (() => {
-  const folder = document.currentScript.src.replace(/[^/]*$/, "");
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-
-  // ---------------------------------------------------------------- equations
-
-  /** MathJax is large, and most pages begin without an equation. */
-  function loadEquations() {
-    if (document.getElementById("mathjax")) return;
-    document.head.append(
-      Object.assign(document.createElement("script"), {
-        id: "mathjax",
-        src: `${folder}mathjax/tex-mml-chtml.js`,
-      }),
-    );
-  }
-
-  const equations = all("article .math");
-  if (equations.length) {
-    const near = new IntersectionObserver(
-      (entries) => {
-        if (entries.some((entry) => entry.isIntersecting)) loadEquations();
-      },
-      { rootMargin: "100% 0px" },
-    );
-    equations.forEach((equation) => near.observe(equation));
-    for (const kind of ["pointerdown", "keydown", "wheel", "touchstart"])
-      addEventListener(kind, loadEquations, { once: true, passive: true });
-  }
 
   // ---------------------------------------------------------------- figures
 
@@ -71,22 +44,22 @@
       picture.addEventListener("click", () => enlarge(figure));
   }
 
-  /** A chart wider than the screen can be scrolled by keyboard, and fades where it goes on. */
-  function mark(chart) {
-    const hidden = chart.scrollWidth - chart.clientWidth;
-    if (hidden > 1) chart.tabIndex = 0;
-    else chart.removeAttribute("tabindex");
-    chart.classList.toggle("goes-on", hidden - chart.scrollLeft > 1);
+  /** What is wider than the screen can be scrolled by keyboard, and fades where it goes on. */
+  function mark(wide) {
+    const hidden = wide.scrollWidth - wide.clientWidth;
+    if (hidden > 1) wide.tabIndex = 0;
+    else wide.removeAttribute("tabindex");
+    wide.classList.toggle("goes-on", hidden - wide.scrollLeft > 1);
   }
 
   const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => mark(target)));
 
-  function watch(chart) {
-    sizes.observe(chart);
-    chart.onscroll = () => mark(chart);
+  function watch(wide) {
+    sizes.observe(wide);
+    wide.onscroll = () => mark(wide);
   }
 
-  all("article .chart").forEach(watch);
+  all("article :is(.chart, div.math)").forEach(watch);
 
   // ---------------------------------------------------------------- paper
 
