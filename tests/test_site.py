@@ -268,9 +268,26 @@ def test_on_paper_it_is_light_and_everything_is_open(site, page):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     assert page.locator("article details:not([open])").count() == 0
+    folds = page.locator("article details.hide > summary")
+    assert folds.count() and folds.first.is_visible()
+    page.emulate_media(media="print")
+    assert not folds.first.is_visible()  # nothing can be folded there
+    page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.locator("article details:not([open])").count() == closed
+
+
+def test_the_reference_shows_how_to_call_and_its_contents_whole(site, page):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{site}/book/reference.html")
+    call = page.locator("[id='helpers.load_model']").inner_text()
+    assert "load_model(name='embedded', device=None" in "".join(call.split("\u200b"))
+    cut = """() => [...document.querySelectorAll(".page-toc a")]
+        .filter((link) => link.getBoundingClientRect().right
+            > document.querySelector(".sidebar-secondary-items").getBoundingClientRect().right)
+        .map((link) => link.textContent)"""
+    assert page.locator(".page-toc a").count() > 30 and not page.evaluate(cut)
 
 
 @pytest.mark.parametrize("name", PAGES)

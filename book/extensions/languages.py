@@ -83,10 +83,14 @@ def finish(app, doctree) -> None:
 
 
 def keep(app, doctree) -> None:
-    """Equations and the reference's docstrings are for no translator."""
+    """Equations and the reference's docstrings are for no translator.
+
+    Parts of a line are left alone: Sphinx would take marked ones apart, in another order.
+    """
     for part in doctree.findall(lambda node: isinstance(node, (nodes.math_block, addnodes.desc))):
         for node in part.findall(nodes.TextElement):
-            node["translatable"] = False
+            if not isinstance(node, nodes.inline):
+                node["translatable"] = False
 
 
 def translate_players(app, doctree, docname) -> None:
