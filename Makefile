@@ -29,7 +29,7 @@ help:
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
 	@echo "make train DATA=FOLDER    train the embedded model anew from Tiny ImageNet"
-	@echo "make runtime              fetch ONNX Runtime and MathJax for the pages anew from npm"
+	@echo "make runtime              fetch ONNX Runtime and the equations' font for the pages anew from npm"
 	@echo "make benchmark            time and memory beside other implementations (some minutes)"
 	@echo "make mutants MODULES=...  does a test notice each small change in these helpers? (hours for all)"
 	@echo "make address NEW=URL      change the repository's address everywhere (for forks)"
@@ -98,23 +98,22 @@ catalogues: $(STAMP)
 links: $(STAMP)
 	$(BIN)/jupyter-book build . --builder linkcheck
 
-# Two JavaScript libraries are in the repository, as npm has them; this brings them anew, or other
-# versions. After that the hashes in tests/test_static.py, the size in worker.js and OPSET in
+# A JavaScript library and a font are in the repository, as npm has them; this brings them anew, or
+# other versions. After that the hashes in tests/test_static.py, the size in worker.js and OPSET in
 # helpers/interactive/export.py want a look.
 ORT := 1.30.0
 ORT_SHA512 := ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61
-MATHJAX := 3.2.2
-MATHJAX_SHA512 := 06df9249553c7811b6ef30a155ec0e89c62ced7b1db78d2a9b8f94a47c97ee4d3f3bd36588f73ec7bee4d7f144b0fb2328f64626fb5164cd6f3be81e5b43a11b
+STIX := 5.3.0
+STIX_SHA512 := 9de8287a8cf0e954978d9328cf02914a6fdd842413eb672c65cb9e6bd23c298a8f699abff0a6db041ac0d3664717b032b91e6654c2ffa7eab46f016e4887f619
 runtime:
 	@command -v npm >/dev/null || { echo "error: npm is needed for this; it comes with Node.js" >&2; exit 1; }
 	@set -e; static="$(CURDIR)/book/static"; cd "$$(mktemp -d)"; \
-	npm pack --silent onnxruntime-web@$(ORT) mathjax@$(MATHJAX); \
-	printf '%s  %s\n' $(ORT_SHA512) onnxruntime-web-$(ORT).tgz $(MATHJAX_SHA512) mathjax-$(MATHJAX).tgz | sha512sum -c; \
-	tar xzf onnxruntime-web-$(ORT).tgz; tar xzf mathjax-$(MATHJAX).tgz; \
+	npm pack --silent onnxruntime-web@$(ORT) @fontsource/stix-two-math@$(STIX); \
+	printf '%s  %s\n' $(ORT_SHA512) onnxruntime-web-$(ORT).tgz $(STIX_SHA512) fontsource-stix-two-math-$(STIX).tgz | sha512sum -c; \
+	tar xzf onnxruntime-web-$(ORT).tgz; tar xzf fontsource-stix-two-math-$(STIX).tgz; \
 	cp package/dist/ort-wasm-simd-threaded.wasm "$$static/live/onnxruntime/"; \
 	cp package/dist/ort.wasm.bundle.min.mjs "$$static/live/onnxruntime/ort.wasm.bundle.min.js"; \
-	cp package/es5/tex-mml-chtml.js "$$static/mathjax/"; \
-	cp package/es5/output/chtml/fonts/woff-v2/* "$$static/mathjax/output/chtml/fonts/woff-v2/"
+	cp package/files/stix-two-math-latin-400-normal.woff "$$static/equations/"
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt

@@ -5,7 +5,6 @@ import globals from "globals";
 export default defineConfig([
   globalIgnores([
     "book/static/live/onnxruntime/",
-    "book/static/mathjax/",
     "_build/",
     ".venv/",
     "training/runs/",

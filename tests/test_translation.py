@@ -292,7 +292,7 @@ def test_the_badge_opens_the_translated_notebook(site, built, page):
 
 def test_what_is_large_is_there_once(built):
     assert (built / "_static" / "live" / "model.onnx").exists()
-    for name in ("live", "mathjax", "preview.png"):
+    for name in ("live", "equations", "preview.png"):
         assert not (built / "ja" / "_static" / name).exists()
 
 
