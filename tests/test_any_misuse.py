@@ -257,11 +257,11 @@ def test_other_floats_are_explained_as_float32_is(dtype):
     want = {name: explain() for name, explain in both(network, X, 0, network.body).items()}
     network = network.to(dtype)
     explain = both(network, X.to(dtype), 0, network.body)
-    if dtype == torch.float16:  # of two small factors, which are too small for it
-        del explain["guided_gradcam"]
     for name, one in explain.items():
         got = one()
-        assert got.dtype == dtype and want[name].any()
+        # the product of two small numbers is too small for float16
+        least = torch.float32 if name == "guided_gradcam" else dtype
+        assert got.dtype == torch.promote_types(dtype, least) and want[name].any()
         # here and there rounding lets another value be the larger
         assert (got - want[name]).abs().mean() < share * want[name].abs().mean()
 
