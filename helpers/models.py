@@ -191,6 +191,11 @@ class Model:
         ]
 
 
+def device_wish(name: str | None = None) -> str | None:
+    """The device asked for, here or by ``EXPLAIN_DEVICE``; None if none is."""
+    return name or os.environ.get("EXPLAIN_DEVICE") or None
+
+
 def choose_device(name: str | None = None) -> torch.device:
     """The device asked for; else that of ``EXPLAIN_DEVICE``; else CUDA, MPS or the CPU.
 
@@ -208,7 +213,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     choices = [kind for kind, there in available.items() if there] + ["cpu"]
-    wish = name or os.environ.get("EXPLAIN_DEVICE")
+    wish = device_wish(name)
     if not wish:
         return torch.device(choices[0])
     try:
