@@ -415,7 +415,9 @@ def test_a_model_of_ones_own_goes_to_the_device_asked_for(folder, monkeypatch, c
     assert places() == ("meta", {"meta"}) and places("cpu") == ("cpu", {"cpu"})
     words = ["photos/a.jpg", "--model", "mine.py:model", "--device", "meta"]
     status, out, err = run(*words, capsys=capsys)
-    assert status == 1 and not out and "is on the device 'meta', where weights have no values" in err
+    assert (
+        status == 1 and not out and "is on the device 'meta', where weights have no values" in err
+    )
 
 
 def test_torchvisions_networks_come_with_names_and_preprocessing(folder, capsys, monkeypatch):
