@@ -31,7 +31,7 @@ from .checks import check_any_photos, check_scores, evaluating, seen_by_python
 from .errors import ModelError
 from .feature_maps import Place, check_output, find_layers, layout, watched_pass
 from .gradcam import GradCAM, resize_maps
-from .guided import GuidedGradCAM
+from .guided import GuidedGradCAM, times
 from .methods import RULES, rows_of, rule_of
 from .signal_path import SignalPath, node_name, path_down
 from .targets import answer_of, asked, asked_each
@@ -611,7 +611,7 @@ def _guided_gradcam(network, x, layer, ask: Callable, strict: bool, grid) -> Gui
         *look.maps.shape[:2], *x.shape[-2:]
     )
     guided = _saliency(network, x, ask, "guided", strict)
-    return GuidedGradCAM(cam[:, :, None] * guided, cam, guided, look.classes, look.scores)
+    return GuidedGradCAM(times(cam, guided), cam, guided, look.classes, look.scores)
 
 
 def all_maps_any(
@@ -676,5 +676,5 @@ def all_maps_any(
         walk = walks.get(row.rule)
         product = row.kind == "product"
         title = row.title.replace(GRAD_CAM, cam)
-        found[title] = regions if walk is None else regions[:, None] * walk if product else walk
+        found[title] = regions if walk is None else times(regions, walk) if product else walk
     return found

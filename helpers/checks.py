@@ -44,9 +44,10 @@ def check_photos(
             f"Expected a float tensor of photos, got {kind}. Use model.preprocess(photo)."
         )
     if x.ndim != 4 or x.shape[1] != (channels or x.shape[1]) or x.numel() == 0:
+        empty = x.ndim == 4 and x.numel() == 0
         raise ValueError(
             f"Expected photos of shape (N, {channels or 'C'}, H, W), got {tuple(x.shape)}. "
-            "A single photo is photo[None]."
+            + ("There is no photo in it." if empty else "A single photo is photo[None].")
         )
     if min(x.shape[-2:]) < smallest:
         raise ValueError(

@@ -18,6 +18,7 @@ from .checks import check_classes, check_finite, check_photos, evaluating, vgg_p
 from .methods import Rule, deconvnet_rule, gradient_rule, guided_rule
 from .self_check import check_steps
 from .steps import laid_out, step_for
+from .targets import asking
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Deconvnet(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        #: The network's, for messages.
+        self.name = type(network).__name__
         features, avgpool, classifier = vgg_parts(network, nn.Sequential)
         layers = {
             **{f"features[{i}]": layer for i, layer in enumerate(features)},
@@ -99,12 +102,12 @@ class Deconvnet(nn.Module):
 
         H and W are at least 32; odd sizes are welcome.
         ``keep``: whether the trace keeps the activations of all layers of ``features``.
-        Photos are refused as by :func:`helpers.checks.check_photos`; scores that are NaN or
-        infinite are a ``ModelError``.
+        Photos are refused as by :func:`helpers.checks.check_photos`; what the network cannot take
+        (dtype, device, channels, size), and scores that are NaN or infinite, are a ``ModelError``.
         """
         check_photos(x)
         size, memory, between = (x.shape[-2], x.shape[-1]), [], [x]
-        with evaluating(self.layers):
+        with evaluating(self.layers), asking(self, x, self.name):
             for i, step in enumerate(self.steps):
                 x, note = step.up(laid_out(x))
                 memory.append(note)

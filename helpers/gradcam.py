@@ -21,6 +21,7 @@ from .checks import (
 from .errors import ModelError
 from .network import VGG16
 from .self_check import agree, first_answer
+from .targets import asking
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
 MOST_NUMBERS = 2**22
@@ -73,8 +74,8 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     ------
     ModelError
         If the network has no ``features``, ``avgpool`` and ``classifier``, or computes more than
-        these one behind the other; if there is no such layer; or if scores or gradients are NaN or
-        infinite.
+        these one behind the other; if it cannot take such photos (dtype, device, channels, size);
+        if there is no such layer; or if scores or gradients are NaN or infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`.
 
@@ -117,10 +118,10 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
     cut = layer % len(features) + 1
     # a caller's inference mode would forbid the gradients that are needed
     with torch.inference_mode(False), evaluating(network):
-        with torch.no_grad():
+        with torch.no_grad(), asking(network, x):
             _check_parts(network, x)
             below = features[:cut](x.clone())
-        with torch.enable_grad():
+        with torch.enable_grad(), asking(network, x):
             below.requires_grad_()
             # the clone keeps an in-place ReLU behind the cut away from the maps themselves
             top = avgpool(features[cut:](below.clone()))

@@ -25,7 +25,8 @@ class GuidedGradCAM(NamedTuple):
     Attributes
     ----------
     maps : torch.Tensor
-        ``(N, 3, H, W)``, ``cam * guided``, signed.
+        ``(N, 3, H, W)``, ``cam * guided``, signed; of a network in half precision float32, as the
+        product of two small numbers would be 0.
     cam : torch.Tensor
         ``(N, H, W)``, Grad-CAM resized to the photo, >= 0.
     guided : torch.Tensor
@@ -182,9 +183,22 @@ def explain(
         if row.kind == "regions"
         else pixels[row.rule]
         if row.kind == "pixels"
-        else cam[:, :, None] * pixels[row.rule]
+        else times(cam, pixels[row.rule])
         for row in rows
     }
+
+
+def times(regions: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """The product of ``(..., H, W)`` and ``(..., C, H, W)``, in float32 at least.
+
+    Examples
+    --------
+    >>> import torch
+    >>> half = torch.full((1, 1, 1), 1e-4, dtype=torch.float16)
+    >>> (half * half).any().item(), times(half[0], half).any().item()
+    (False, True)
+    """
+    return regions.unsqueeze(-3).to(torch.promote_types(pixels.dtype, torch.float32)) * pixels
 
 
 def to_features(

@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ import torchvision
 from torch import nn
 
 from .errors import ModelError, ModelUnavailable
-from .models import MODELS, Model, choose_device, load_model
+from .models import MODELS, Model, choose_device, device_wish, load_model
 
 #: What :func:`load_any` takes, in words.
 SPELLINGS = f"{', '.join(MODELS)}, torchvision:NAME, timm:NAME, FILE.py:FUNCTION"
@@ -31,7 +32,8 @@ def load_any(spec: str, device: str | None = None) -> Model:
         arguments, returns a :class:`helpers.Model`, or what :meth:`helpers.Model.of` takes: a
         network, or a tuple of network, class names and preprocessing.
     device : str, optional
-        See :func:`helpers.choose_device`.
+        See :func:`helpers.choose_device`. A Model from a file goes to the device asked for, here or
+        by ``EXPLAIN_DEVICE``; if none is, it stays where the file has put it.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def load_any(spec: str, device: str | None = None) -> Model:
     target = choose_device(device)
     made = loaders[origin](name) if origin in loaders else _own(Path(origin), name)
     if isinstance(made, Model):
-        return made
+        return _moved(made, target) if device_wish(device) else made
     network, *rest = made or (None,)
     if len(rest) > 2:
         raise ModelError(
@@ -63,6 +65,10 @@ def load_any(spec: str, device: str | None = None) -> Model:
     if not isinstance(network, nn.Module):
         raise ModelError(f"{spec} gave a {type(network).__name__} in place of a network.")
     return Model.of(network.to(target), *rest, name=name)
+
+
+def _moved(model: Model, device: torch.device) -> Model:
+    return replace(model, network=model.network.to(device), device=device)
 
 
 def _torchvisions(name: str) -> tuple:

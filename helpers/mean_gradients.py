@@ -36,7 +36,7 @@ def integrated_gradients(
         or a callable such as :func:`helpers.contrast`. None is the top class of ``x``.
     start : torch.Tensor, optional
         The photo ``x0`` with which the way begins, broadcast to ``x``; zeros, the mean colour of
-        normalised photos, unless given.
+        normalised photos, unless given. Another dtype or device becomes that of ``x``.
     steps : int
         How many gradients are taken.
 
@@ -48,10 +48,11 @@ def integrated_gradients(
     Raises
     ------
     ModelError
-        If the network is none, or scores or gradients are NaN or infinite.
+        If the network is none, cannot take such photos (dtype, device, channels, size), or scores
+        or gradients are NaN or infinite.
     IndexError, TypeError, ValueError
         As :func:`helpers.checks.check_photos` and :func:`helpers.checks.check_classes`; also if
-        there is no step.
+        there is no step, or ``start`` does not fit ``x``.
 
     Examples
     --------
@@ -66,12 +67,22 @@ def integrated_gradients(
     True
     """
     check_any_photos(x)
-    start = torch.zeros_like(x) if start is None else start.expand_as(x)
+    start = torch.zeros_like(x) if start is None else _like(start, x)
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
     points, shares = np.polynomial.legendre.leggauss(steps)  # on [-1, 1], where shares sum to 2
     photos = (start + float(t + 1) / 2 * (x - start) for t in points)
     return (x - start) * mean_gradient(network, x, classes, photos, shares / 2)
+
+
+def _like(start: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """``start`` as photos shaped as ``x``, of its dtype and device; else a ``ValueError``."""
+    try:
+        return check_any_photos(start.to(x).expand_as(x))
+    except RuntimeError as error:
+        raise ValueError(
+            f"start {tuple(start.shape)} does not fit the photos {tuple(x.shape)}."
+        ) from error
 
 
 def smooth_grad(

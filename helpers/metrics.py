@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as v2
 
 from .checks import check_classes, check_photos, evaluating
 from .scaling import Map, amounts, strength, to_numpy
+from .targets import scores_of
 
 Box = tuple[int, int, int, int]
 
@@ -212,7 +213,7 @@ def replacement_curve(
     network : nn.Module
         From photos to class scores; asked in eval mode, and left as it was.
     start, end : torch.Tensor
-        Normalised photos ``(1, 3, H, W)`` on the network's device.
+        Normalised photos ``(1, 3, H, W)``, of the network's dtype and device.
     values : Map
         ``(H, W)`` or ``(3, H, W)``; of a signed or coloured map the largest absolute value of the
         channels counts. Equally strong pixels (Grad-CAM's zeros) go in an order drawn once and for
@@ -229,6 +230,8 @@ def replacement_curve(
 
     Raises
     ------
+    ModelError
+        If the network cannot take such photos (dtype, device, channels, size).
     ValueError
         If photos and map differ in size, there is more than one photo, or no step.
 
@@ -251,7 +254,9 @@ def replacement_curve(
     rank = torch.from_numpy(_order_of_strength(found)).to(start.device)
     shares = torch.arange(steps + 1, device=start.device) / steps
     replaced = rank < shares[:, None, None] * found.size
-    return _probabilities(network, torch.where(replaced[:, None], end, start), class_index)
+    return _probabilities(
+        network, torch.where(replaced[:, None], end.to(start), start), class_index
+    )
 
 
 @torch.no_grad()
@@ -287,6 +292,8 @@ def road_curve(
 
     Raises
     ------
+    ModelError
+        If the network cannot take such photos (dtype, device, channels, size).
     ValueError
         If photo and map differ in size, there is more than one photo, or no step.
 
@@ -381,6 +388,6 @@ def _order_of_strength(found: np.ndarray) -> np.ndarray:
 def _probabilities(network: nn.Module, photos: torch.Tensor, class_index: int) -> torch.Tensor:
     """The class's probability for each photo, ``(N,)`` float32 on the CPU."""
     with evaluating(network):
-        scores = network(photos)
+        scores = scores_of(network, photos)
     chosen = check_classes(class_index, scores)
     return scores.softmax(dim=1).gather(1, chosen[:, None])[:, 0].float().cpu()

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from .checks import check_network
+from .checks import check_any_photos, check_network
 from .errors import ModelError, ModelUnavailable
 from .images import Source
 from .network import VGG16
@@ -172,20 +172,28 @@ class Model:
                 f"{self.name} knows none of {', '.join(names)}; "
                 "model.class_names lists its classes."
             )
-        if len(x) != 1:
+        if len(check_any_photos(x)) != 1:
             raise ValueError(f"Expected one photo, got {len(x)}.")
         scores = scores_of(self.network, x)[0]
         return max(known, key=lambda index: scores[index].item())
 
     @torch.inference_mode()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
-        """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``."""
-        scores = scores_of(self.network, x)
+        """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``.
+
+        Errors as :func:`helpers.saliency_any`.
+        """
+        scores = scores_of(self.network, check_any_photos(x))
         probabilities, indices = scores.softmax(dim=1).topk(min(k, len(self.class_names)))
         return [
             [(self.class_names[i], p) for i, p in zip(row_i, row_p, strict=True)]
             for row_i, row_p in zip(indices.tolist(), probabilities.tolist(), strict=True)
         ]
+
+
+def device_wish(name: str | None = None) -> str | None:
+    """The device asked for, here or by ``EXPLAIN_DEVICE``; None if none is."""
+    return name or os.environ.get("EXPLAIN_DEVICE") or None
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -205,7 +213,7 @@ def choose_device(name: str | None = None) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     choices = [kind for kind, there in available.items() if there] + ["cpu"]
-    wish = name or os.environ.get("EXPLAIN_DEVICE")
+    wish = device_wish(name)
     if not wish:
         return torch.device(choices[0])
     try:

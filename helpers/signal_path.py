@@ -195,6 +195,9 @@ class SignalPath:
             for child, _ in self.inputs(node):
                 self._parents[child].append(node)
         self.kinds: dict[object, str] = {}
+        #: Answers about edges, which a channel shuffle asks for by many ways.
+        self._copied: dict[tuple, dict[tuple, int]] = {}
+        self._positive: dict[tuple, bool] = {}
         for node in self.nodes:  # each behind its inputs, whose kinds it asks for
             self.kinds[node] = self._kind(node)
         #: Products that are functions of one signal, place by place: ``x * sigmoid(x)``; a gate is
@@ -291,6 +294,11 @@ class SignalPath:
 
     def _made_of(self, edge) -> dict[tuple, int]:
         """Of how many numbers, by their edges, those at ``edge`` are copies, scaled or shifted."""
+        if edge not in self._copied:
+            self._copied[edge] = self._find_sources(edge)
+        return self._copied[edge]
+
+    def _find_sources(self, edge) -> dict[tuple, int]:
         node, count = edge[0], shape_of(edge).numel()
         below, name = set(self.inputs(node)), node_name(node)
         copies = self.kinds[node] in ("pass", "part", "pad", "zeros") and len(below) == 1
@@ -306,10 +314,15 @@ class SignalPath:
         return self.kinds[node] == "zeros" and all(map(self._is_positive, self.inputs(node)))
 
     def _is_positive(self, edge) -> bool:
-        node, name = edge[0], node_name(edge[0])
-        if self.kinds.get(node) == "relu" or name in POSITIVE:
-            return True
-        return name in KEEP_SIGN and all(map(self._is_positive, self.inputs(node)))
+        if edge not in self._positive:
+            node, name = edge[0], node_name(edge[0])
+            self._positive[edge] = (
+                self.kinds.get(node) == "relu"
+                or name in POSITIVE
+                or name in KEEP_SIGN
+                and all(map(self._is_positive, self.inputs(node)))
+            )
+        return self._positive[edge]
 
     def _is_detour(self, node) -> bool:
         """Are both factors of a product made of one and the same number each, in whatever way?

@@ -6,7 +6,8 @@ Also how a network is asked for them (:func:`scores_of`), and how they are found
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -95,25 +96,29 @@ def scores_of(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def answer_of(network: nn.Module, x: torch.Tensor):
-    """``network(x)``; a ``ModelError`` if it cannot take such photos, and why, if that is known."""
-    like = floats_of(network)
-    if like.is_meta:
-        raise ModelError(
-            f"{type(network).__name__} is on the device 'meta', where weights have no values. Make "
-            "it on another device, or give it weights: network.to_empty(device='cpu'), then "
-            "load_state_dict."
-        )
-    try:
+    """``network(x)``; errors as :func:`asking`."""
+    with asking(network, x):
         return network(x)
+
+
+@contextmanager
+def asking(network: nn.Module, x: torch.Tensor, name: str | None = None) -> Iterator[None]:
+    """While photos go up through a network, or through its parts.
+
+    A ``ModelError`` if it cannot take such photos, and why, if that is known. ``name`` is the
+    network's, for the message; its class's unless given.
+    """
+    like = floats_of(network)
+    try:
+        yield
     except (ModelError, PhotoError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError, AssertionError) as error:  # as PyTorch and its zoos have them
-        raise ModelError(_why_not(network, x, like, error)) from error
+        raise ModelError(_why_not(name or type(network).__name__, x, like, error)) from error
 
 
-def _why_not(network: nn.Module, x: torch.Tensor, like: torch.Tensor, error: Exception) -> str:
+def _why_not(name: str, x: torch.Tensor, like: torch.Tensor, error: Exception) -> str:
     """Asked afterwards, as there are networks that bring photos to their own type and device."""
-    name = type(network).__name__
     if x.device != like.device:
         return f"The photos are on {x.device}, and {name} is on {like.device}: pass " + (
             f"x.to({str(like.device)!r})."
@@ -127,9 +132,19 @@ def _why_not(network: nn.Module, x: torch.Tensor, like: torch.Tensor, error: Exc
 
 
 def floats_of(network: nn.Module) -> torch.Tensor:
-    """The network's first tensor of floats, whose dtype and device photos need; or a float32."""
+    """The network's first tensor of floats, whose dtype and device photos need; or a float32.
+
+    A ``ModelError`` if it has no values.
+    """
     every = chain(network.parameters(), network.buffers())
-    return next((part for part in every if part.is_floating_point()), torch.zeros(()))
+    like = next((part for part in every if part.is_floating_point()), torch.zeros(()))
+    if like.is_meta:
+        raise ModelError(
+            f"{type(network).__name__} is on the device 'meta', where weights have no values. Make "
+            "it on another device, or give it weights: network.to_empty(device='cpu'), then "
+            "load_state_dict."
+        )
+    return like
 
 
 class Scores(nn.Module):

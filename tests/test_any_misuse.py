@@ -21,10 +21,8 @@ from helpers import (
     grad_cam_any,
     guided_gradcam,
     guided_gradcam_any,
-    layers,
     saliency,
     saliency_any,
-    smooth_grad,
 )
 from helpers.feature_maps import token_grid
 
@@ -226,35 +224,6 @@ def test_scores_that_are_no_numbers_are_an_error(value):
 
 # --- photos that the network cannot take ----------------------------------------------------------
 
-#: Photos, the network's dtype, and what is said.
-WRONG_PHOTOS = {
-    "float32, float64": (X, torch.float64, r"torch.float32, and Wrapped is torch.float64: pass x"),
-    "float64, float32": (X.double(), torch.float32, r"pass x.to\(torch.float32\)"),
-    "float32, half": (X, torch.float16, r"pass x.to\(torch.float16\)"),
-    "bfloat16, float32": (X.bfloat16(), torch.float32, r"pass x.to\(torch.float32\)"),
-    "float32, bfloat16": (X, torch.bfloat16, r"pass x.to\(torch.bfloat16\)"),
-    "channels": (X[:, :1], torch.float32, r"cannot take photos \(., 1, 32, 32\).*3 channels.*made"),
-    "size": (X[..., :1, :1], torch.float32, r"cannot take photos \(., 3, 1, 1\).*Kernel size"),
-}
-
-
-@pytest.mark.parametrize("x, dtype, message", WRONG_PHOTOS.values(), ids=WRONG_PHOTOS)
-def test_photos_that_the_network_cannot_take_are_an_error_that_says_so(x, dtype, message):
-    network = Wrapped().to(dtype)
-    network.stem[0].padding = (0, 0)
-    explain = both(network, x, 0, network.body) | {
-        "layers": lambda: layers(network, x),
-        "default layer": lambda: grad_cam_any(network, x),
-        "smooth_grad": lambda: smooth_grad(network, x),
-    }
-    if x.shape != X.shape:  # the book's networks have limits of their own
-        del explain["smooth_grad"]
-    for one in explain.values():
-        with pytest.raises(ModelError, match=message) as caught:
-            one()
-        assert isinstance(caught.value.__cause__, RuntimeError)
-        assert network.stem[1].training is False and not network.body._forward_hooks
-
 
 def test_what_a_network_itself_refuses_is_said():
     """torchvision's transformers assert, others raise a ValueError."""
@@ -288,11 +257,11 @@ def test_other_floats_are_explained_as_float32_is(dtype):
     want = {name: explain() for name, explain in both(network, X, 0, network.body).items()}
     network = network.to(dtype)
     explain = both(network, X.to(dtype), 0, network.body)
-    if dtype == torch.float16:  # of two small factors, which are too small for it
-        del explain["guided_gradcam"]
     for name, one in explain.items():
         got = one()
-        assert got.dtype == dtype and want[name].any()
+        # the product of two small numbers is too small for float16
+        least = torch.float32 if name == "guided_gradcam" else dtype
+        assert got.dtype == torch.promote_types(dtype, least) and want[name].any()
         # here and there rounding lets another value be the larger
         assert (got - want[name]).abs().mean() < share * want[name].abs().mean()
 

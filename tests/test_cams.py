@@ -175,6 +175,8 @@ def test_ablation_asks_without_each_channel(small):
     assert scores[0, worst] < 0
     with pytest.raises(ValueError, match="divides by the score"):
         cams.ablation_weights(maps, lambda m: network[2:](m)[:, worst])
+    with pytest.raises(ValueError, match="divides by the score"):
+        cams.ablation_weights(maps, lambda m: 0 * network[2:](m)[:, c])
 
 
 def test_score_cam_asks_about_masked_photos(small):
@@ -213,6 +215,42 @@ def test_integrated_gradients_are_captums(small):
         photos, target=[2, 5], n_steps=7, method="gausslegendre"
     )
     assert_close(mean_gradients.integrated_gradients(network, photos, [2, 5], steps=7), want)
+
+
+def test_one_step_of_integrated_gradients_is_the_gradient_half_way(small):
+    network, photo = small
+    start = torch.full_like(photo, 0.3)
+    leaf = ((photo + start) / 2).requires_grad_()
+    (gradient,) = torch.autograd.grad(network(leaf)[0, 2], leaf)
+    got = mean_gradients.integrated_gradients(network, photo, 2, start, steps=1)
+    assert_close(got, (photo - start) * gradient)
+
+
+@pytest.mark.parametrize(
+    "ask, told, other",
+    [
+        (mean_gradients.integrated_gradients, {"steps": 64}, {"steps": 65}),
+        (
+            mean_gradients.smooth_grad,
+            {"noise": 0.15, "samples": 32, "seed": 0},
+            {"noise": 0.15, "samples": 33, "seed": 0},
+        ),
+    ],
+)
+def test_what_is_not_told_is_what_the_reference_says(small, ask, told, other):
+    network, photo = small
+    want = ask(network, photo, 1, **told)
+    assert_close(ask(network, photo, 1), want, rtol=0, atol=0)
+    assert not torch.equal(ask(network, photo, 1, **other), want)
+
+
+def test_a_gradient_that_is_no_number_is_refused():
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.abs().sqrt().flatten(1)
+
+    with pytest.raises(ModelError, match="gradient holds NaN or infinite"):
+        mean_gradients.smooth_grad(Root(), torch.zeros(1, 3, 2, 2), 0, noise=0)
 
 
 def test_smooth_grad_is_captums(small):

@@ -11,12 +11,13 @@ import pytest
 import torchvision
 from PIL import Image
 
-from helpers import ModelUnavailable, sample
+from helpers import ModelUnavailable, load_any, sample
 from helpers.interactive.cli import main
 
 from .chapters import ROOT
 
 OWN = """
+from dataclasses import replace
 import torch
 from torch import nn
 from helpers import Model, Preprocess
@@ -50,6 +51,10 @@ def nameless():
 
 def model():
     return Model.of(network(nn.ReLU()), name="mine")
+
+def elsewhere():
+    made = model()
+    return replace(made, network=made.network.to("meta"), device=torch.device("meta"))
 
 def wrong():
     return "resnet50"
@@ -394,6 +399,25 @@ def test_models_of_ones_own(folder, capsys):
         status, out, _ = run("photos/a.jpg", "--model", f"mine.py:{name}", "--json", capsys=capsys)
         record = json.loads(out)
         assert status == 0 and record["model"] == title and record["top"][0]["class"] in "012"
+
+
+def test_a_model_of_ones_own_goes_to_the_device_asked_for(folder, monkeypatch, capsys):
+    """To "meta", the one other device that there is everywhere."""
+
+    def places(device=None, name="model"):
+        model = load_any(f"mine.py:{name}", device)
+        return model.device.type, {part.device.type for part in model.network.parameters()}
+
+    monkeypatch.delenv("EXPLAIN_DEVICE", raising=False)
+    assert places() == ("cpu", {"cpu"}) and places("meta") == ("meta", {"meta"})
+    assert places(name="elsewhere") == ("meta", {"meta"})  # and stays there, if none is asked for
+    monkeypatch.setenv("EXPLAIN_DEVICE", "meta")
+    assert places() == ("meta", {"meta"}) and places("cpu") == ("cpu", {"cpu"})
+    words = ["photos/a.jpg", "--model", "mine.py:model", "--device", "meta"]
+    status, out, err = run(*words, capsys=capsys)
+    assert (
+        status == 1 and not out and "is on the device 'meta', where weights have no values" in err
+    )
 
 
 def test_torchvisions_networks_come_with_names_and_preprocessing(folder, capsys, monkeypatch):

@@ -13,11 +13,13 @@ from helpers import (
     GuidedBackprop,
     ModelError,
     all_maps,
+    all_maps_any,
     cam_from_gradient,
     grad_cam,
     grad_cam_each,
     gradcam,
     guided_gradcam,
+    guided_gradcam_any,
     guided_gradcam_each,
     resize_maps,
     saliency,
@@ -151,6 +153,26 @@ def test_guided_grad_cam_is_the_product_of_its_parts(exact):
     assert_close(result.guided, saliency(network, x, classes), **EXACTLY)
     assert_close(result.maps, result.cam[:, None] * result.guided, rtol=0, atol=0)
     assert_close(result.scores, cam.scores, **EXACTLY)
+
+
+def test_the_product_of_small_numbers_is_not_lost_in_half_precision(network):
+    """Of a class whose score moves little: both factors fit float16, and their product does not."""
+    x, title = noise(1, 64), TABLE[-1].title
+    with torch.no_grad():
+        network.classifier[-1].weight *= 3e-3
+    want = guided_gradcam(network, x)
+    classes, network, x = want.classes, network.half(), x.half()
+    got = guided_gradcam(network, x, classes)
+    assert got.cam.dtype == got.guided.dtype == torch.float16
+    assert got.cam.any() and got.guided.any() and not (got.cam[:, None] * got.guided).any()
+    for maps in (
+        got.maps,
+        all_maps(network, x, classes)[title],
+        guided_gradcam_any(network, x, classes=classes).maps,
+        all_maps_any(network, x, classes)[title],
+    ):
+        assert maps.dtype == torch.float32 and want.maps.any()
+        assert (maps - want.maps).abs().mean() < 0.2 * want.maps.abs().mean()
 
 
 def test_several_classes_of_each_photo_are_those_asked_one_by_one(network):

@@ -6,6 +6,8 @@ from torch import nn
 
 from helpers import cascade, independent, randomise, weighted_layers
 
+from .comparing import assert_close
+
 
 @pytest.fixture
 def network():
@@ -87,3 +89,12 @@ def test_variance_is_he(network):
 def test_unknown_layers_are_named(network):
     with pytest.raises(ValueError, match="No layer .* 9; there are 4, 2, 0"):
         randomise(network, ["9"])
+
+
+def test_the_numbers_are_those_of_every_version(network):
+    """Chapter 6 tells of what they show: seed 1000 a draw, and the layer's place from the end."""
+    for name, inputs, seed in (("4", 64, 3000), ("2", 36, 3001), ("0", 27, 3002)):
+        weight = randomise(network, [name], seed=3).get_submodule(name).weight
+        generator = torch.Generator().manual_seed(seed)
+        want = torch.empty(weight.shape).normal_(0, (2 / inputs) ** 0.5, generator=generator)
+        assert_close(weight, want)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.zoo import reference
-from helpers import ModelError, saliency_any
+from helpers import ModelError, saliency_any, signal_path
 
 from .comparing import assert_close
 from .networks import noise
@@ -400,6 +400,31 @@ def test_relus_that_the_rule_cannot_reach_are_an_error(step, message, strict):
             guided(step, strict, "deconvnet")
     plain = reference(Bottleneck(lambda net, f: step(net, f)), X, "gradient")[0]
     assert_same_map(guided(step, method="gradient"), plain)
+
+
+def test_what_is_reached_by_many_ways_is_looked_at_once(monkeypatch):
+    """Each exchange of halves leads by two ways to the one before it: 2 ** 24 ways in all."""
+    asked, plain = [], signal_path.node_name
+
+    def counted(node):
+        asked.append(node)
+        assert len(asked) < 20_000
+        return plain(node)
+
+    def exchanged(f):
+        for _ in range(24):  # an even number: in the end all is where it was
+            f = torch.cat(f.chunk(2, 1)[::-1], 1)
+        return f
+
+    def pooled(f):
+        return F.max_pool2d(F.pad(f, (1, 1, 1, 1)), 2)
+
+    monkeypatch.setattr(signal_path, "node_name", counted)
+    want = guided(lambda net, f: pooled(F.relu(f)))
+    assert_same_map(guided(lambda net, f: pooled(exchanged(F.relu(f)))), want)
+    for step in (pooled, lambda f: torch.cat([f[..., None], 0.1 * f[..., None]], -1).amax(-1)):
+        with pytest.raises(ModelError, match="max"):
+            guided(lambda net, f, step=step: step(exchanged(f)))
 
 
 def test_relus_beside_the_photos_path_neither_count_nor_matter():
