@@ -85,11 +85,12 @@ def finish(app, doctree) -> None:
 def keep(app, doctree) -> None:
     """Equations and the reference's docstrings are for no translator.
 
-    Parts of a line are left alone: Sphinx would take marked ones apart, in another order.
+    Parts of a line that Sphinx has not marked are left alone: it would take marked ones apart, in
+    another order.
     """
     for part in doctree.findall(lambda node: isinstance(node, (nodes.math_block, addnodes.desc))):
         for node in part.findall(nodes.TextElement):
-            if not isinstance(node, nodes.inline):
+            if not isinstance(node, nodes.inline) or "translatable" in node:
                 node["translatable"] = False
 
 
