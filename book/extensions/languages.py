@@ -85,12 +85,13 @@ def finish(app, doctree) -> None:
 def keep(app, doctree) -> None:
     """Equations and the reference's docstrings are for no translator.
 
-    Parts of a line that Sphinx has not marked are left alone: it would take marked ones apart, in
-    another order.
+    Of a part of a line Sphinx asks whether it is marked at all, so its mark goes.
     """
     for part in doctree.findall(lambda node: isinstance(node, (nodes.math_block, addnodes.desc))):
         for node in part.findall(nodes.TextElement):
-            if not isinstance(node, nodes.inline) or "translatable" in node:
+            if isinstance(node, nodes.inline):
+                node.attributes.pop("translatable", None)
+            else:
                 node["translatable"] = False
 
 
