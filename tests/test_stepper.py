@@ -1,5 +1,7 @@
 """The stepper's frames against the walks, autograd and the layers themselves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -176,6 +178,17 @@ def test_around_a_units_picture_stands_the_photo_faded():
         shot.picture[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].abs().sum()
         == shot.picture.abs().sum()
     )
+
+
+@pytest.mark.parametrize("height", [2, 3])
+def test_a_unit_that_reaches_three_columns_keeps_its_colours_and_its_places(height):
+    shot = frame(WAY, 3)
+    part = torch.arange(1.0, 1 + 9 * height).view(3, height, 3)
+    picture = torch.zeros_like(shot.picture)
+    picture[:, 4 : 4 + height, 7:10] = part
+    ((_, shown),) = panels_of(replace(shot, picture=picture))[3].pictures
+    share = np.clip(part.numpy() / np.percentile(part, 99.5), -1, 1).transpose(1, 2, 0)
+    np.testing.assert_allclose(shown[4 : 4 + height, 7:10], share / 2 + 0.5, atol=1e-6)
 
 
 def test_the_map_of_the_walk_goes_up_and_comes_back():

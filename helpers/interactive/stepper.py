@@ -321,8 +321,9 @@ def _in_photo(shot: Frame) -> tuple[str, np.ndarray]:
         return "all is 0", _signed(shot.picture)
     rows, columns = (reached.any(dim=d).nonzero().flatten().tolist() for d in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    # colours last: three columns of (3, h, 3) could not be told from three colours
+    part = shot.picture.movedim(0, -1)[box]
     shown = 0.3 * shot.photo + 0.35
-    shown[box] = _signed(shot.picture[:, box[0], box[1]])
-    return "grey is 0" if shown[
-        box
-    ].shape == shown.shape else "grey is 0; around it the photo, faded", shown
+    shown[box] = _signed(part)
+    note = "grey is 0" if part.shape == shown.shape else "grey is 0; around it the photo, faded"
+    return note, shown
