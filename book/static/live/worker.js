@@ -1,9 +1,9 @@
 // Runs the network, and every method's way back, beside the page, so that the page stays alive.
 // Nothing leaves this computer.
 // In: first {facts, patience, language}; then questions {picture: ImageBitmap} or {square: RGB
-// bytes}, with {sample: its name, wanted: class or -1, ticket}. Out: {started}, {done, total}, {ready}; for the
-// latest question {ticket} with its results or {ticket, sentence}. No question depends on an
-// earlier one.
+// bytes}, with {sample: its name, if it is one, wanted: class or -1, ticket}. Out: {started},
+// {done, total}, {ready}; for the latest question {ticket, square, sample} with its results or
+// {ticket, sentence}. No question depends on an earlier one.
 
 import "../words.js";
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
