@@ -33,6 +33,16 @@ MODELS = ("embedded", "vgg16")
 #: House cats among ImageNet's classes; the embedded network knows three of them.
 CATS = ("tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat")
 
+#: Of each sample the names that fit it; none for the astronaut, for whom the embedded network has
+#: no class.
+FITS = {
+    "chelsea": CATS,
+    "coffee": ("espresso",),
+    "grace_hopper": ("military uniform",),
+    "rocket": ("projectile", "missile"),
+    "astronaut": (),
+}
+
 
 @dataclass(frozen=True)
 class Model:

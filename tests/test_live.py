@@ -20,6 +20,7 @@ from PIL import Image
 from helpers import SAMPLES, overlay, sample, scaling
 from helpers.interactive.export import OUTPUTS, Explanation
 from helpers.methods import RULES, TABLE
+from helpers.models import FITS
 
 from .browser import serve
 from .pictures import REFUSED, TAKEN, encoded
@@ -64,7 +65,7 @@ def start(page, site, line=SLOW_LINE, patience=None):
 
 
 def sample_button(page, name):
-    return page.get_by_role("button", name=f"sample photo: {name}")
+    return page.get_by_role("button", name=f"sample photo: {name.replace('_', ' ')}")
 
 
 def expect(page, words):
@@ -153,6 +154,26 @@ def test_numbers_are_pytorchs(live, embedded, name):
     got = latest(live) if name == SAMPLES[0] else ask(live, sample_button(live, name).click)
     agree(embedded, got, sample(name))
     assert f"“{embedded.top(embedded.prepare(sample(name)), 1)[0][0][0]}”" in said(live)
+
+
+def test_a_sample_that_is_not_named_rightly_is_labelled(live):
+    labels = {name: sample_button(live, name).inner_text() for name in SAMPLES}
+    assert {name: label for name, label in labels.items() if label} == {
+        "rocket": "wrong",
+        "astronaut": "no class",
+    }
+    remarks = {
+        "rocket": "wrong about this photo: it says “obelisk”, though “projectile” is one",
+        "astronaut": "None of the network's 108 classes fits this photo",
+    }
+    for name, remark in remarks.items():
+        ask(live, sample_button(live, name).click)
+        assert remark in said(live)
+        # it is about the photo, whatever class of it is asked about, and about no other photo
+        ask(live, live.locator("#live [data-part=classes] label").nth(1).click)
+        assert remark in said(live)
+    ask(live, partial(upload, live, encoded(sample("rocket"))))
+    assert said(live).endswith("seconds.")
 
 
 def test_pictures_are_scaled_and_coloured_as_in_the_book(live):
@@ -473,7 +494,7 @@ def test_nothing_large_is_loaded_unasked(site, page):
     page.wait_for_load_state("networkidle")
     ours = [(url, count) for url, count in loaded if "/live/" in url]
     assert len(ours) > 6 and sum(count for _, count in ours) < 60_000
-    assert "19 MB (8 MB where the server packs them)" in said(page)
+    assert "24 MB (13 MB where the server packs them)" in said(page)
     ask(page, sample_button(page, "coffee").click)
     assert any(url.endswith("model.onnx") for url, _ in loaded)
 
@@ -499,8 +520,8 @@ def test_loading_is_announced_seldom(site, page):
     start(page, site)
     ask(page, sample_button(page, "coffee").click)
     words = page.evaluate("window.said")
-    assert 3 <= len(words) <= 5 and words[-1].startswith("“") and "19 MB" in words[-2]
-    assert page.locator("#live [data-part=loaded]").text_content() == "19 of 19 MB"
+    assert 3 <= len(words) <= 5 and words[-1].startswith("“") and "24 MB" in words[-2]
+    assert page.locator("#live [data-part=loaded]").text_content() == "24 of 24 MB"
     assert not page.locator("#live progress").is_visible()
 
 
@@ -610,6 +631,11 @@ def test_what_the_page_loads_belongs_together(built, embedded):
     )
     assert [row["key"] for row in facts["methods"]] == [row.key for row in TABLE]
     assert {row["rule"] for row in facts["methods"]} == {None, *RULES}
+    assert [row["name"] for row in facts["samples"]] == list(SAMPLES) == list(FITS)
+    for row in facts["samples"]:
+        says = embedded.top(embedded.prepare(sample(row["name"])), 1)[0][0][0]
+        fits = {*FITS[row["name"]]} & {*embedded.class_names}
+        assert row["says"] == says and {*row["fits"]} == fits
     for name in SAMPLES:
         assert np.array_equal(
             np.asarray(Image.open(built / "_static" / "live" / f"{name}.webp").convert("RGB")),

@@ -12,6 +12,7 @@ from helpers import SAMPLES, Model, heat_map, sample
 from helpers.images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, STD
 from helpers.interactive.export import export_onnx
 from helpers.methods import RULES, TABLE
+from helpers.models import FITS
 
 #: Pixels a side of the picture on a sample's button, for screens with two pixels a point.
 BUTTON = 112
@@ -21,7 +22,7 @@ def export_page(model: Model, folder: str | Path) -> None:
     """Write ``model.onnx``, ``model.json`` and the samples, lossless and small, into ``folder``.
 
     ``model.json`` holds the names of the classes, the methods, the preprocessing, the limits for
-    photos, and the colours.
+    photos, the colours, and what the network says of each sample.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def export_page(model: Model, folder: str | Path) -> None:
         "mostPixels": MOST_PIXELS,
         "fewestPixelsASide": FEWEST_PIXELS_A_SIDE,
         "heat": np.rint(heat_map(np.linspace(0, 1, 256)[None]) * 255).astype(int).ravel().tolist(),
-        "samples": SAMPLES,
+        "samples": sample_rows(model),
         "methods": method_rows(),
     }
     for name in SAMPLES:
@@ -45,6 +46,16 @@ def export_page(model: Model, folder: str | Path) -> None:
         ImageOps.fit(photo, (BUTTON, BUTTON)).save(folder / f"{name}-small.webp", quality=80)
     # last, so that where it is, all is
     (folder / "model.json").write_text(json.dumps(facts, separators=(",", ":")), encoding="utf-8")
+
+
+def sample_rows(model: Model) -> list[dict]:
+    """Of each sample its name, the classes that fit it, and the one that the network says."""
+    answers = model.top(model.prepare([sample(name) for name in SAMPLES]), k=1)
+    return [
+        {"name": name, "fits": [fit for fit in FITS[name] if fit in model.class_names],
+         "says": says}
+        for name, [(says, _)] in zip(SAMPLES, answers, strict=True)
+    ]  # fmt: skip
 
 
 def method_rows() -> list[dict]:

@@ -16,6 +16,8 @@
       orDrop: "or drop one, or take a sample:",
       samples: "Sample photos",
       sample: "sample photo: {name}",
+      wrongBrief: "wrong",
+      noneBrief: "no class",
       photo: "Photo",
       speaksFor: "What speaks for …",
       anyClass: "Any other class",
@@ -45,6 +47,13 @@
       loadingNetwork: "Loading the network and what runs it, {size}, once …",
       begin: "Choose a photo or a sample. What computes here is loaded then, once: {size}.",
       done: "{described}. Computed here, in {seconds} seconds.",
+      remarked: "{done} {remark}",
+      wrongHere:
+        "The network is wrong about this photo: it says “{says}”, though “{fits}” is one of its " +
+        "classes.",
+      noneFits:
+        "None of the network's {count} classes fits this photo, so its answer, “{says}”, cannot " +
+        "be right.",
 
       // classes
       thatIsShown: "“{name}” is what is shown.",
@@ -103,6 +112,8 @@
       orDrop: "または、ここに写真をドロップするか、サンプルを選んでください。",
       samples: "サンプルの写真",
       sample: "サンプルの写真：{name}",
+      wrongBrief: "誤答",
+      noneBrief: "該当なし",
       photo: "写真",
       speaksFor: "どのクラスの根拠を見ますか",
       anyClass: "ほかのクラス",
@@ -132,6 +143,12 @@
       begin:
         "写真またはサンプルを選んでください。計算に必要なものは、そのとき一度だけ読み込みます。大きさは{size}です。",
       done: "{described}。このブラウザで{seconds}秒で計算しました。",
+      remarked: "{done}{remark}",
+      wrongHere:
+        "この写真の答えは誤りです。ネットワークは「{says}」と答えますが、「{fits}」というクラスも知っています。",
+      noneFits:
+        "この写真に当てはまるクラスは、ネットワークの{count}クラスの中にありません。" +
+        "そのため、「{says}」という答えは正しくありえません。",
 
       thatIsShown: "「{name}」はいま表示しているクラスです。",
       noClass: "「{name}」というクラスをこのネットワークは知りません。{more}",

@@ -47,16 +47,16 @@ function element(tag, properties = {}, ...children) {
 /**
  * Look at a photo: a Blob or an ImageBitmap, or the promise of one. The ticket is taken before
  * anything is fetched or decoded, so the last choice is what is shown. What cannot be used is
- * explained, and the page stays as it was.
+ * explained, and the page stays as it was. `sample`: its name, if it is one of the samples.
  */
-async function look(source) {
+async function look(source, sample) {
   const ticket = ++latest;
   busy(true);
   say(words("reading"));
   try {
     const given = await source;
     const picture = given instanceof Blob ? await decode(given, await facts) : given;
-    if (ticket === latest) await ask({ picture, wanted: -1 }, [picture], ticket);
+    if (ticket === latest) await ask({ picture, sample, wanted: -1 }, [picture], ticket);
     else picture.close();
   } catch (error) {
     if (ticket !== latest) return;
@@ -65,7 +65,8 @@ async function look(source) {
 }
 
 async function lookAtSample(name) {
-  await look(load(`${name}.webp`, patience).then((bytes) => new Blob([bytes])));
+  const photo = load(`${name}.webp`, patience).then((bytes) => new Blob([bytes]));
+  await look(photo, name);
 }
 
 let opening = false; // between the click and the browser's answer, a second click does nothing
@@ -115,6 +116,9 @@ async function ask(question, transfer = [], ticket = ++latest) {
   worker.postMessage({ ...question, ticket }, transfer);
 }
 
+/** Ask about another class of the photo that is shown. */
+const askAgain = (wanted) => ask({ square: shown.square, sample: shown.sample, wanted });
+
 const size = () => document.getElementById("live-size").textContent;
 
 function startWorker(facts) {
@@ -159,7 +163,7 @@ function askByName() {
   if (index >= 0) {
     const there = index === asked && index === shown.explained;
     part("hint").textContent = there ? words("thatIsShown", { name: shown.names[index] }) : "";
-    if (index !== asked) ask({ square: shown.square, wanted: index });
+    if (index !== asked) askAgain(index);
     return;
   }
   const suggestions = near.slice(0, 5).map((i) => shown.names[i]);
@@ -171,8 +175,11 @@ function askByName() {
 
 // ---------------------------------------------------------------- what is shown
 
-/** Take an answer of the worker: `square` (the photo's pixels), scores, class explained, maps. */
-function show(answer, { classNames, crop, heat }) {
+/**
+ * Take an answer of the worker: `square` (the photo's pixels), `sample` (its name, if it is one),
+ * scores, class explained, maps.
+ */
+function show(answer, { classNames, crop, heat, samples }) {
   const top = Math.max(...answer.scores);
   const powers = answer.scores.map((score) => Math.exp(score - top));
   const sum = powers.reduce((a, b) => a + b, 0);
@@ -188,8 +195,24 @@ function show(answer, { classNames, crop, heat }) {
   draw(...pictures.keys());
   busy(false);
   part("results").hidden = false;
-  say(words("done", { described: described(), seconds: answer.seconds.toFixed(1) }));
+  const done = words("done", { described: described(), seconds: answer.seconds.toFixed(1) });
+  const known = samples.find(({ name }) => name === shown.sample);
+  const remark = known && remarkOn(known, classNames.length);
+  say(remark ? words("remarked", { done, remark }) : done);
   root.dispatchEvent(new CustomEvent("explained", { detail: shown }));
+}
+
+/** What the network's answer for a sample is: "right", "wrong", or "none" if no class fits it. */
+function verdict({ fits, says }) {
+  if (!fits.length) return "none";
+  return fits.includes(says) ? "right" : "wrong";
+}
+
+/** What to know about a sample that is not named rightly, in a sentence; else nothing. */
+function remarkOn(sample, count) {
+  const { says, fits } = sample;
+  if (verdict(sample) === "none") return words("noneFits", { says, count });
+  return verdict(sample) === "wrong" ? words("wrongHere", { says, fits: fits.join(", ") }) : "";
 }
 
 function described() {
@@ -319,7 +342,7 @@ part("shoot").onclick = openCamera;
 part("download").onclick = download;
 part("classes").onchange = ({ target }) => {
   part("any").value = "";
-  ask({ square: shown.square, wanted: Number(target.value) });
+  askAgain(Number(target.value));
 };
 part("any").onchange = askByName; // from the list, or when the field is left
 part("ask").onsubmit = (event) => {
@@ -345,16 +368,20 @@ document.addEventListener("paste", (event) => {
   if (event.clipboardData.files[0]) look(event.clipboardData.files[0]);
 });
 
-function offerSamples(names) {
+function offerSamples(samples) {
   part("samples").replaceChildren(
-    ...names.map((name) => {
+    ...samples.map((sample) => {
+      const { name } = sample;
+      const said = name.replaceAll("_", " ");
       const image = element("img", {
         src: new URL(`${name}-small.webp`, import.meta.url),
-        alt: words("sample", { name }),
+        alt: words("sample", { name: said }),
         width: 56,
         height: 56,
       });
-      const button = element("button", { type: "button", title: name }, image);
+      const button = element("button", { type: "button", title: said }, image);
+      const brief = { wrong: "wrongBrief", none: "noneBrief" }[verdict(sample)];
+      if (brief) button.append(element("small", { textContent: words(brief) }));
       button.onclick = () => lookAtSample(name);
       return button;
     }),
@@ -373,7 +400,7 @@ facts.then(
     layOut(facts);
     part("names").replaceChildren(...facts.classNames.map((value) => element("option", { value })));
     if (latest > 0) return; // the reader has chosen already
-    if (lineIsFast()) lookAtSample(facts.samples[0]);
+    if (lineIsFast()) lookAtSample(facts.samples[0].name);
     else say(words("begin", { size: size() }));
   },
   (error) => refuse(words("reload", { why: error.message })),

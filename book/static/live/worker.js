@@ -1,9 +1,9 @@
 // Runs the network, and every method's way back, beside the page, so that the page stays alive.
 // Nothing leaves this computer.
 // In: first {facts, patience, language}; then questions {picture: ImageBitmap} or {square: RGB
-// bytes}, with {wanted: class or -1, ticket}. Out: {started}, {done, total}, {ready}; for the
-// latest question {ticket} with its results or {ticket, sentence}. No question depends on an
-// earlier one.
+// bytes}, with {sample: its name, if it is one, wanted: class or -1, ticket}. Out: {started},
+// {done, total}, {ready}; for the latest question {ticket, square, sample} with its results or
+// {ticket, sentence}. No question depends on an earlier one.
 
 import "../words.js";
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
@@ -54,7 +54,7 @@ async function explain(model, square, wanted) {
   return { ...maps, explained: Number(maps.explained[0]) };
 }
 
-async function answer({ picture, square, wanted, ticket }) {
+async function answer({ picture, square, sample, wanted, ticket }) {
   try {
     session ??= prepare();
     const model = await session;
@@ -62,7 +62,8 @@ async function answer({ picture, square, wanted, ticket }) {
     const start = performance.now();
     square ??= shrink(picture, facts);
     const results = await explain(model, square, wanted);
-    postMessage({ ticket, square, ...results, seconds: (performance.now() - start) / 1000 });
+    const seconds = (performance.now() - start) / 1000;
+    postMessage({ ticket, square, sample, ...results, seconds });
   } catch (error) {
     session = undefined; // the next question tries again
     const what = error instanceof Refusal ? error.message : words("failed", { error });
