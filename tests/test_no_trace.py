@@ -98,11 +98,8 @@ def test_the_network_stays_as_it_was_when_a_class_does_not_exist(mixed, explain)
 def test_the_network_stays_as_it_was_when_its_forward_fails(mixed):
     mixed.classifier[3] = nn.Linear(5, 5)
     before = look(mixed)
-    for explain, error in (
-        (lambda: grad_cam(mixed, noise(1, 64)), RuntimeError),
-        (lambda: Deconvnet(mixed), ModelError),
-    ):
-        with pytest.raises(error, match="shapes cannot be multiplied"):
+    for explain in (lambda: grad_cam(mixed, noise(1, 64)), lambda: Deconvnet(mixed)):
+        with pytest.raises(ModelError, match="shapes cannot be multiplied"):
             explain()
         assert_untouched(mixed, before)
 
