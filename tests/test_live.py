@@ -189,7 +189,8 @@ def test_pictures_are_scaled_and_coloured_as_in_the_book(live):
 
 
 def test_any_size_is_shrunk_as_in_python(live, embedded):
-    for width, height in [(300, 200), (97, 640), (128, 128), (61, 40), (1201, 1600)]:
+    size = embedded.input_size
+    for width, height in [(300, 200), (97, 640), (size, size), (61, 40), (1201, 1600)]:
         coarse = np.random.default_rng(1).integers(
             0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8
         )
@@ -281,20 +282,17 @@ def test_the_pictures_are_saved_as_png(live):
     picture = Image.open(io.BytesIO(Path(download.value.path()).read_bytes()))
     assert download.value.suggested_filename == "explained.png" and picture.format == "PNG"
     # a sheet of four columns and two rows, no picture twice; the photo is where it is on the page
-    pixels, side, step = np.asarray(picture.convert("RGB")).astype(int), 256, 272
+    size = len(drawn(live, "photo"))
+    pixels, side = np.asarray(picture.convert("RGB")).astype(int), 2 * size
+    across, down = side + 16, side + 44
     tiles = [
-        pixels[72 + r * 300 : 72 + r * 300 + side, 16 + c * step : 16 + c * step + side]
+        pixels[72 + r * down : 72 + r * down + side, 16 + c * across : 16 + c * across + side]
         for c in range(4)
         for r in range(2)
     ]
     assert len({tile.tobytes() for tile in tiles}) == len(NAMES)
-    size = len(drawn(live, "photo"))
     assert (
-        np.abs(
-            tiles[0].reshape(size, side // size, size, side // size, 3).mean((1, 3))
-            - drawn(live, "photo")
-        ).mean()
-        < 3
+        np.abs(tiles[0].reshape(size, 2, size, 2, 3).mean((1, 3)) - drawn(live, "photo")).mean() < 3
     )
 
 

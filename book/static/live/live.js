@@ -303,7 +303,7 @@ function draw(...names) {
 
 /** All pictures in one, with their names, as a PNG; laid out as on a wide screen. */
 async function download() {
-  const side = 256;
+  const side = 2 * shown.size; // each of the network's pixels the same
   const gap = 16;
   const line = 28;
   const sheet = document.createElement("canvas");
