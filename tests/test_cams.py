@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -20,6 +21,8 @@ from helpers import (
     mean_gradients,
     resize_maps,
 )
+from helpers.models import CARD
+from training import measure_cams
 
 from .comparing import assert_close
 from .networks import noise, randomise
@@ -312,3 +315,16 @@ def test_nonsense_is_refused(small, wrong):
     ask = mean_gradients.integrated_gradients if "steps" in wrong else mean_gradients.smooth_grad
     with pytest.raises(ValueError, match="needed|positive"):
         ask(network, photo, 0, **wrong)
+
+
+def test_the_stored_figures_are_of_these_weights_and_all_photos():
+    report = json.loads(measure_cams.MEASURED.read_text())
+    assert report["weights_sha256"] == json.loads(CARD.read_text())["sha256"], (
+        "run training.measure_cams again"
+    )
+    assert report["command"] == "python -m training.measure_cams --data path/to/tiny-imagenet-200"
+    assert report["photos"] == 5400 and list(report["layers"]) == list(measure_cams.LAYERS)
+    for methods in report["layers"].values():
+        assert list(methods) == list(cams.WEIGHTS)
+        # a map or a loss that is the same everywhere has no correlation
+        assert all(80 < rulers["covers"]["photos"] <= 90 for rulers in methods.values())

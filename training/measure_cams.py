@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="as for training.measure")
     parser.add_argument("--out", type=Path, default=MEASURED)
-    parser.add_argument("--covers", type=int, default=20, help="cover each so-manieth photo")
+    parser.add_argument("--covers", type=int, default=60, help="cover each so-manieth photo")
     parser.add_argument("--limit", type=int, help="only so many photos: to try it out")
     args = parser.parse_args(argv)
     model = load_model("embedded", device="cpu")
