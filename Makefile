@@ -125,7 +125,7 @@ mutants: $(STAMP)
 	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
 	$(BIN)/python -m tests.mutants $(MODULES) --every $(or $(EVERY),1)
 
-# From nothing to the embedded weights: book/model.md shows and explains it. Each step goes on where
+# From nothing to the embedded weights: book/model.md shows and explains it. The training goes on where
 # it was interrupted; on a GPU the whole takes minutes, on two CPU cores days.
 RUN ?= training/runs
 TRAIN := $(BIN)/python -m training

@@ -263,7 +263,7 @@ def load_model(name: str = "embedded", device: str | None = None, assets: Path =
     >>> model = load_model("embedded")
     >>> x = model.prepare(sample("coffee"))
     >>> tuple(x.shape), model.top(x, k=1)[0][0][0] in model.class_names
-    ((1, 3, 128, 128), True)
+    ((1, 3, 160, 160), True)
     """
     if name not in MODELS:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")

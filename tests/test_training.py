@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import VGG16, Preprocess, load_model
+from helpers import VGG16, Preprocess, load_model, models
 from training import data, export, teacher, train, views
 
 WNIDS = [f"n{i:08d}" for i in range(6)]
@@ -143,9 +143,9 @@ def test_the_teacher_learns_and_its_average_is_kept(monkeypatch):
     labels = torch.arange(120) % 2
     learner = Toy(2)
     before = {key: value.clone() for key, value in learner.state_dict().items()}
-    kept = teacher.teach(learner, photos, labels, epochs=60, lr=0.1, seed=0)
+    kept = teacher.teach(learner, photos, labels, epochs=60, lr=0.1, seed=0, average=0.8)
     assert not kept.training
-    assert views.evaluate(Five(learner), photos, labels, 32)[0] == 100
+    assert views.evaluate(Five(kept), photos, labels, 32)[0] == 100
     for key, value in kept.state_dict().items():
         if value.is_floating_point():
             assert not torch.equal(value, before[key]) and not torch.equal(
@@ -196,7 +196,7 @@ def test_the_network_learns_the_teachers_answers_to_the_very_crops_it_sees(toy, 
     run.model.register_forward_pre_hook(lambda _, args: looks.append(("network", args[0])))
     photos = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     run.model.train()
-    loss = run.train_batch(photos, torch.zeros(4, dtype=torch.long), 32)
+    run.train_batch(photos, torch.zeros(4, dtype=torch.long), 32)
     (first, large), (second, small) = looks
     assert (first, second) == ("teacher", "network")
     assert large.shape[-1] == teacher.SIDE and small.shape[-1] == 32
@@ -316,6 +316,55 @@ def test_training_changes_the_weights_and_another_seed_gives_others(finished, ta
     key = "classifier.6.weight"
     assert not torch.equal(want["model"][key], other["model"][key])
     assert not torch.equal(want["model"][key], want["averaged"]["module." + key])
+
+
+def test_the_whole_way_with_a_teacher(toy, tars, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher, "Teacher", Toy)
+    monkeypatch.setattr(teacher, "SIDE", 48)
+    monkeypatch.setattr(train, "SIDE", 48)
+    path = tmp_path / "teacher.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teacher, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
+        patch.setattr(teacher, "read_classes", lambda: (WNIDS, NAMES))
+        teacher.main(["--data", str(tars), "--out", str(path), "--epochs", "2", "--device", "cpu"])
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    loaded = teacher.load_teacher(path, len(NAMES))
+    x, fresh = torch.rand(5, 3, 8, 8), Toy(len(NAMES)).eval()
+    assert not loaded.training and not torch.equal(loaded(x), fresh(x))
+    options = ["--teacher", "1", "--from-teacher", str(path)]
+    whole = run(tars, tmp_path / "whole", "32x2", *options)
+    run(tars, tmp_path / "parts", "32x2", *options, "--stop-after", "1")
+    parts = run(tars, tmp_path / "parts", "32x2", *options)
+    alone = run(tars, tmp_path / "alone", "32x2")
+    key = "classifier.6.weight"
+    torch.testing.assert_close(whole["model"][key], parts["model"][key], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(whole["model"][key], alone["model"][key])
+
+
+def test_the_log_has_each_epoch_once_whatever_was_written_before(finished, tars, tmp_path):
+    run(tars, tmp_path, "32x2", "--stop-after", "1")
+    with open(tmp_path / "log.jsonl", "a") as log:
+        log.write('{"epoch": 2}\n')
+    run(tars, tmp_path)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2] and "loss" in lines[1]
+
+
+def test_a_run_that_is_not_finished_is_not_exported(toy, tars, tmp_path):
+    run(tars, tmp_path, "32x2", "--stop-after", "1")
+    with pytest.raises(SystemExit, match="1 of 2 epochs"):
+        export.main([str(tmp_path), "--data", str(tars)])
+
+
+def test_the_logs_in_the_repository_belong_to_the_card():
+    facts = json.loads(models.CARD.read_text())
+    for name in ("training.jsonl", "training_labels_alone.jsonl"):
+        lines = [json.loads(line) for line in (models.ASSETS / name).read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == list(range(1, facts["epochs"] + 1))
+    best = facts["accuracy_percent"]["held out"]["160"]["top1"]
+    with_teacher = (models.ASSETS / "training.jsonl").read_text().splitlines()[-1]
+    assert json.loads(with_teacher)["top1"] == pytest.approx(best, abs=0.3)
+    assert best - lines[-1]["top1"] > 1  # labels alone
 
 
 def test_a_run_can_pause_and_goes_on(finished, tars, tmp_path):

@@ -20,7 +20,7 @@ from torch import nn
 from helpers import VGG16, fold_batch_norm
 from helpers.models import CARD, WEIGHTS
 from training.data import held_out, read_classes, read_split
-from training.train import averaged_weights
+from training.train import Recipe, averaged_weights
 from training.views import evaluate
 
 SIZES = (96, 128, 160, 192)
@@ -63,6 +63,10 @@ def main(argv: list[str] | None = None) -> None:
 
     _, names = read_classes()
     state = torch.load(args.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    log = (args.run / "log.jsonl").read_text()
+    planned = len(Recipe(**state["recipe"]).sizes())
+    if state["epoch"] < planned:
+        raise SystemExit(f"The run has finished {state['epoch']} of {planned} epochs: go on first.")
     halves, network = stored(state, len(names))
     accuracy = {"held out": measure(network, args.data, "held out", SIZES)}
     if args.final:
@@ -84,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         "class_names": names,
     }
     CARD.write_text(json.dumps(facts, indent=1) + "\n")
-    CARD.with_name("training.jsonl").write_text((args.run / "log.jsonl").read_text())
+    CARD.with_name("training.jsonl").write_text(log)
     count = sum(v.numel() for v in halves.values())
     print(f"{WEIGHTS.name}: {len(raw) / 1e6:.2f} MB, {count:,} parameters")
 

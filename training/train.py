@@ -39,12 +39,15 @@ class Recipe:
     schedule : ``PIXELSxEPOCHS``, comma-separated.
     batch_size : photos a step.
     average : decay a step of the weights' moving average.
+    weight_decay : of weights; biases and normalisations have none.
+    seed : of the weights, the crops and the dropout.
     lr : the largest learning rate; it rises for one epoch and falls along a half cosine to zero.
     teacher : the teacher's share of the target, what it answers to the very crop that the network
         sees; the label has the rest.
     smoothing : of the labels.
     area : the smallest share of the photo that a crop keeps.
-    jitter : brightness, contrast and saturation change by a factor of up to 1 +- this.
+    jitter : contrast and saturation change by a factor of up to 1 +- this, brightness by up to this
+        many standard deviations.
     tint : largest shift of one colour, in standard deviations.
     """
 
@@ -109,6 +112,8 @@ class Run:
         Epochs finished.
     seconds : float
         Spent in them, by the clock.
+    log : list of dict
+        A line for each: its size, loss, accuracy on the photos held out, and seconds so far.
     averaged : AveragedModel
         The moving average of the weights, which is what is kept in the end.
     """
@@ -134,7 +139,7 @@ class Run:
         ]
         self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.epoch, self.seconds = 0, 0.0
+        self.epoch, self.seconds, self.log = 0, 0.0, []
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -148,6 +153,7 @@ class Run:
             "recipe": asdict(self.recipe),
             "epoch": self.epoch,
             "seconds": self.seconds,
+            "log": self.log,
             "hardware": hardware(self.device),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -157,6 +163,9 @@ class Run:
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         os.replace(part, self.checkpoint)
+        # written whole, from what the checkpoint holds: an interruption leaves no line twice
+        lines = "".join(json.dumps(line) + "\n" for line in self.log)
+        (self.out / "log.jsonl").write_text(lines)
 
     def resume(self) -> None:
         """Go on where the checkpoint ended. ``SystemExit`` if it is another recipe's."""
@@ -167,7 +176,7 @@ class Run:
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.epoch, self.seconds, self.log = state["epoch"], state["seconds"], state["log"]
 
     def train_epoch(self, photos: torch.Tensor, labels: torch.Tensor) -> float:
         """One epoch: the mean loss. Photos uint8 ``(N, 3, 64, 64)``, labels int64 ``(N,)``."""
@@ -242,6 +251,10 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Recipe]:
 
 def main(argv: list[str] | None = None) -> None:
     args, recipe = parse(argv)
+    if recipe.teacher and not args.from_teacher:
+        raise SystemExit(
+            "Say where the teacher is (--from-teacher), or train without one (--teacher 0)."
+        )
     wnids, names = read_classes()
     pictures, numbers, _ = read_split(args.data, "train", wnids)
     held = torch.from_numpy(held_out(numbers))
@@ -249,11 +262,8 @@ def main(argv: list[str] | None = None) -> None:
     labels = torch.from_numpy(numbers)
     teacher = None
     if recipe.teacher:
-        if not args.from_teacher:
-            raise SystemExit(
-                "Say where the teacher is (--from-teacher), or train without one (--teacher 0)."
-            )
-        teacher = load_teacher(args.from_teacher, len(names)).to(args.device)
+        teacher = load_teacher(args.from_teacher, len(names))
+        teacher = teacher.to(args.device, memory_format=torch.channels_last)
         if args.compile:
             teacher = torch.compile(teacher)
     if args.device.startswith("cuda"):
@@ -276,8 +286,7 @@ def main(argv: list[str] | None = None) -> None:
             "top1": round(top1, 2), "top5": round(top5, 2), "seconds": round(run.seconds),
         }  # fmt: skip
         print(json.dumps(line), flush=True)
-        with open(args.out / "log.jsonl", "a") as log:
-            log.write(json.dumps(line) + "\n")
+        run.log.append(line)
         run.save()
 
 
