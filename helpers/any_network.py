@@ -352,7 +352,7 @@ def saliency_any(
     >>> from helpers import load_model, saliency_any, sample
     >>> model = load_model()
     >>> tuple(saliency_any(model.network, model.prepare(sample("chelsea"))).shape)
-    (1, 3, 128, 128)
+    (1, 3, 160, 160)
     """
     return _saliency(network, x, partial(asked, classes), method, strict)[:, 0]
 
@@ -371,7 +371,7 @@ def saliency_any_each(
     >>> model = load_model()
     >>> x = model.prepare(sample("chelsea"))
     >>> tuple(saliency_any_each(model.network, x, [3, 5]).shape)
-    (1, 2, 3, 128, 128)
+    (1, 2, 3, 160, 160)
     """
     return _saliency(network, x, partial(asked_each, classes), method, strict)
 
@@ -467,10 +467,10 @@ def grad_cam_any(
     >>> model = load_model()
     >>> x = model.prepare(sample("chelsea"))
     >>> tuple(grad_cam_any(model.network, x).maps.shape)  # at model.network.features
-    (1, 4, 4)
+    (1, 5, 5)
     >>> rather = contrast(model.class_index("tabby"), model.class_index("Egyptian cat"))
     >>> tuple(grad_cam_any(model.network, x, "features.28", rather).maps.shape)
-    (1, 8, 8)
+    (1, 10, 10)
     """
     each = _grad_cam(network, x, layer, partial(asked, classes), grid, cam)
     return first_of_each(each)
@@ -495,7 +495,7 @@ def grad_cam_any_each(
     >>> model = load_model()
     >>> x = model.prepare(sample("chelsea"))
     >>> tuple(grad_cam_any_each(model.network, x, [3, 5, 7]).maps.shape)
-    (1, 3, 4, 4)
+    (1, 3, 5, 5)
     """
     return _grad_cam(network, x, layer, partial(asked_each, classes), grid, cam)
 
@@ -577,7 +577,7 @@ def guided_gradcam_any(
     >>> model = load_model()
     >>> result = guided_gradcam_any(model.network, model.prepare(sample("chelsea")))
     >>> tuple(result.maps.shape)
-    (1, 3, 128, 128)
+    (1, 3, 160, 160)
     """
     return first_of_each(_guided_gradcam(network, x, layer, partial(asked, classes), strict, grid))
 
@@ -600,7 +600,7 @@ def guided_gradcam_any_each(
     >>> model = load_model()
     >>> x = model.prepare(sample("chelsea"))
     >>> tuple(guided_gradcam_any_each(model.network, x, [3, 5]).cam.shape)
-    (1, 2, 128, 128)
+    (1, 2, 160, 160)
     """
     return _guided_gradcam(network, x, layer, partial(asked_each, classes), strict, grid)
 
@@ -656,7 +656,7 @@ def all_maps_any(
     >>> x = model.prepare(sample("chelsea"))
     >>> maps = all_maps_any(model.network, x, methods=["guided", "grad_cam"])
     >>> {title: tuple(found.shape) for title, found in maps.items()}
-    {'guided backpropagation': (1, 3, 128, 128), 'Grad-CAM': (1, 128, 128)}
+    {'guided backpropagation': (1, 3, 160, 160), 'Grad-CAM': (1, 160, 160)}
     """
     rows, keys = rows_of(methods), {rule: key for key, rule in RULES.items()}
     regions, walks, found, cam = None, {}, {}, name_of(cam)

@@ -77,7 +77,7 @@ def layers(network: nn.Module, x: torch.Tensor, grid: tuple[int, int] | None = N
     >>> model = load_model()
     >>> found = layers(model.network, model.prepare(sample("chelsea")))
     >>> found[-1].name, found[-1].maps
-    ('features', (256, 4, 4))
+    ('features', (384, 5, 5))
     >>> [layer.name for layer in found if layer.kind == "MaxPool2d"]
     ['features.4', 'features.9', 'features.16', 'features.23', 'features.30']
     """

@@ -85,7 +85,7 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     >>> model = load_model()
     >>> look = grad_cam(model.network, model.prepare(sample("chelsea")))
     >>> tuple(look.maps.shape), model.class_names[look.classes[0]] in model.class_names
-    ((1, 4, 4), True)
+    ((1, 5, 5), True)
     """
     each = _each(network, x, lambda scores: check_classes(classes, scores)[:, None], layer)
     return GradCAM(*(part[:, 0] for part in each[:3]), each.scores)
@@ -104,7 +104,7 @@ def grad_cam_each(network: nn.Module, x: torch.Tensor, classes, layer: int = -1)
     >>> model = load_model()
     >>> look = grad_cam_each(model.network, model.prepare(sample("chelsea")), range(108))
     >>> tuple(look.maps.shape)
-    (1, 108, 4, 4)
+    (1, 108, 5, 5)
     """
     return _each(network, x, lambda scores: check_classes_each(classes, scores), layer)
 

@@ -83,7 +83,7 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     >>> model = load_model()
     >>> result = guided_gradcam(model.network, model.prepare(sample("chelsea")))
     >>> tuple(result.maps.shape), tuple(result.cam.shape)
-    ((1, 3, 128, 128), (1, 128, 128))
+    ((1, 3, 160, 160), (1, 160, 160))
     """
     net = both_ways(network)
     trace = net.up(x)
@@ -105,7 +105,7 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     >>> model = load_model()
     >>> result = guided_gradcam_each(model.network, model.prepare(sample("chelsea")), [3, 5])
     >>> tuple(result.maps.shape)
-    (1, 2, 3, 128, 128)
+    (1, 2, 3, 160, 160)
     """
     net = both_ways(network)
     trace = net.up(x)

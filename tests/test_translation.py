@@ -168,7 +168,7 @@ def test_a_player_speaks_japanese():
     said = translate.translations(CATALOGUES[translate.SITE])
     assert not set(PHRASES) - said.keys()
     names = "Conv2d|ReLU|MaxPool2d|Grad-CAM|Guided|Deconvnet|deconvnet|guided|features"
-    names += "|Persian cat|Egyptian cat|cougar|tabby|Chihuahua"
+    names += "|Persian cat|Egyptian cat|tabby|remote control|computer keyboard"
     for page in pages:
         translated = translate_player(page, speaker(said.get))
         text = re.search(r'"texts":(\[.*?\]),"pictures"', translated)[1]
@@ -210,6 +210,7 @@ def test_every_word_is_asked_for_and_no_other():
     users = [*SCRIPTS, ROOT / "book" / "try.md"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in users)
     asked = re.findall(r'words\(\s*"(\w+)"|data-(?:words|label|placeholder)="(\w+)"', text)
+    asked += re.findall(r'\w: words\("(\w+)"\)()', text)
     asked += re.findall(r'\? words\("(\w+)"\)()', text)
     assert {one or other for one, other in asked} == script_words("en").keys()
 

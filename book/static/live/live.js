@@ -380,8 +380,9 @@ function offerSamples(samples) {
         height: 56,
       });
       const button = element("button", { type: "button", title: said }, image);
-      const brief = { wrong: "wrongBrief", none: "noneBrief" }[verdict(sample)];
-      if (brief) button.append(element("small", { textContent: words(brief) }));
+      const brief = { wrong: words("wrongBrief"), none: words("noneBrief") };
+      const textContent = brief[verdict(sample)];
+      if (textContent) button.append(element("small", { textContent }));
       button.onclick = () => lookAtSample(name);
       return button;
     }),
