@@ -3,12 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import globals from "globals";
 
 export default defineConfig([
-  globalIgnores([
-    "book/static/live/onnxruntime/",
-    "_build/",
-    ".venv/",
-    "training/runs/",
-  ]),
+  globalIgnores(["book/static/live/onnxruntime/", "_build/", ".venv/", "training/runs/"]),
   js.configs.recommended,
   {
     languageOptions: { globals: { ...globals.browser, words: "readonly" } },

@@ -301,7 +301,7 @@ def road_curve(
     --------
     >>> from helpers import all_maps, load_model, road_curve, sample
     >>> model = load_model()
-    >>> x = model.prepare(sample("coffee"))
+    >>> x = model.prepare(sample("chelsea"))
     >>> cam, c = all_maps(model.network, x)["Grad-CAM"][0], model.network(x).argmax().item()
     >>> curve = road_curve(model.network, x, cam, c, steps=4)
     >>> curve.shape, bool(curve[-1] < curve[0])
