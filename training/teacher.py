@@ -66,6 +66,15 @@ def load_teacher(path: Path, classes: int) -> Teacher:
     return teacher.eval().requires_grad_(False)
 
 
+def decaying(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Groups for an optimiser: weights decay; biases and normalisations do not."""
+    parameters = list(model.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+
+
 def teach(
     teacher: Teacher,
     photos: torch.Tensor,
@@ -86,10 +95,7 @@ def teach(
     batch = min(BATCH, len(photos))
     steps = epochs * (len(photos) // batch)
     averaged = AveragedModel(teacher, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
-    weights = [p for p in teacher.parameters() if p.ndim > 1]
-    others = [p for p in teacher.parameters() if p.ndim == 1]
-    groups = [{"params": weights, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=lr)
+    optimizer = torch.optim.AdamW(decaying(teacher, 0.05), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     teacher.train()
     for epoch in range(epochs):

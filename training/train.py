@@ -27,7 +27,7 @@ from tqdm import tqdm
 from helpers import VGG16
 from helpers.network import EMBEDDED_WIDTHS
 from training.data import held_out, read_classes, read_split
-from training.teacher import SIDE, load_teacher
+from training.teacher import SIDE, decaying, load_teacher
 from training.views import augment, evaluate
 
 
@@ -131,12 +131,7 @@ class Run:
         self.model = initialised(recipe, classes).to(device, memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(recipe.average)
         self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-        # weights decay; biases and normalisations do not
-        parameters = list(self.model.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-        ]
+        groups = decaying(self.model, recipe.weight_decay)
         self.optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.epoch, self.seconds, self.log = 0, 0.0, []

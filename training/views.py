@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+from helpers import images
+
+MEAN = torch.tensor(images.MEAN).view(1, 3, 1, 1)
+STD = torch.tensor(images.STD).view(1, 3, 1, 1)
 
 
 def normalise(photos: torch.Tensor) -> torch.Tensor:
