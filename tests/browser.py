@@ -72,9 +72,9 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def page(chromium):
-    """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server."""
+@contextmanager
+def open_tab(chromium):
+    """A fresh tab, whose ``complaints`` are the errors it logs or throws, and foreign addresses."""
     context = chromium.new_context(viewport={"width": 1200, "height": 1000})
     context.set_default_timeout(WAIT)
     tab, complaints = context.new_page(), []
@@ -102,7 +102,14 @@ def page(chromium):
     tab.complaints = complaints  # a test may take out what it expects
     yield tab
     context.close()
-    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh tab. The test fails if the page logs an error, throws, or asks a foreign server."""
+    with open_tab(chromium) as tab:
+        yield tab
+    assert not tab.complaints, "\n".join(tab.complaints)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

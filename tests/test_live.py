@@ -9,8 +9,10 @@ import io
 import itertools
 import json
 import re
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from helpers.interactive.export import OUTPUTS, Explanation
 from helpers.methods import RULES, TABLE
 from helpers.models import FITS
 
-from .browser import serve
+from .browser import open_tab, serve
 from .pictures import REFUSED, TAKEN, encoded
 
 STATIC = Path(__file__).parents[1] / "book" / "static" / "live"
@@ -41,12 +43,41 @@ LISTEN = """window.answers = [];
     document.addEventListener("explained", ({detail}) => window.answers.push(detail), true);"""
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """Holds the tab that the tests of an explained photo share: to load the page takes seconds."""
+    with ExitStack() as stack:
+        yield SimpleNamespace(stack=stack, tab=None)
+
+
 @pytest.fixture
-def live(site, page):
-    """The page, with the first sample explained."""
-    start(page, site, FAST_LINE)
-    answered(page, 1)
-    return page
+def live(request, site, chromium, shared):
+    """The page, with the first sample explained; after a test that failed, in a tab of its own."""
+    if shared.tab is None:
+        shared.tab = shared.stack.enter_context(open_tab(chromium))
+        start(shared.tab, site, FAST_LINE)
+        answered(shared.tab, 1)
+    else:
+        put_back(shared.tab)
+    page, failed = shared.tab, request.session.testsfailed
+    yield page
+    complaints, page.complaints[:] = page.complaints[:], []
+    if complaints or request.session.testsfailed > failed:
+        shared.tab = None
+    assert not complaints, "\n".join(complaints)
+
+
+def put_back(page):
+    """What a test may have changed, as it was."""
+    page.unroute_all()
+    page.evaluate("""() => {
+        const strength = document.querySelector("#live [data-part=strength]");
+        strength.value = strength.defaultValue;
+        strength.dispatchEvent(new Event("input"));
+    }""")
+    ask(page, sample_button(page, SAMPLES[0]).click)
+    assert page.locator("#live .trouble").count() == 0
+    page.evaluate("window.answers.splice(0, window.answers.length - 1)")
 
 
 def start(page, site, line=SLOW_LINE, patience=None):
@@ -322,7 +353,6 @@ def test_unusual_photos_are_read_as_in_python(live, embedded):
             agree(embedded, got, data)
 
 
-# each loads the page anew: the whole round takes long
 ORIENTATIONS = [1, 6, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4, 5, 7, 8))]
 
 
