@@ -56,7 +56,7 @@ def vgg16(device: str) -> nn.Module:
 
 
 def not_in_place(network: nn.Module) -> nn.Module:
-    """captum's hooks need it; parameters are shared."""
+    """What libraries that hook modules ask for, or once did; parameters are shared."""
     network = copy.copy(network)
     network._modules = {name: not_in_place(child) for name, child in network._modules.items()}
     if isinstance(network, nn.ReLU):
@@ -121,7 +121,7 @@ def pytorch_grad_cam(network):
 
 
 def post(network):
-    """The blog post's way: a network a method, graphs with all gradients, colours pixel by pixel.
+    """The blog post's way: a network a method, a graph of each, colours pixel by pixel.
 
     As there, the guided map comes from all of the last feature maps, and not from the class.
     """
@@ -145,8 +145,7 @@ def post(network):
 
     def explain(x, classes):
         network.zero_grad()
-        below = network.features(x)
-        below.retain_grad()
+        below = network.features(x).clone().detach().requires_grad_()
         scores = network.classifier(network.avgpool(below).flatten(1))
         scores.gather(1, classes[:, None]).sum().backward()
         maps, _ = cam_from_gradient(below.detach(), below.grad)

@@ -90,9 +90,9 @@ class Rectifier(Step):
 class Pooling(Step):
     """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere.
 
-    Where PyTorch does not allow ``nn.MaxUnpool2d`` (in an export to ONNX, under
-    ``torch.use_deterministic_algorithms(True)``), a scatter into zeros does the same: windows do
-    not overlap, so no two values meet.
+    Where PyTorch does not allow ``nn.MaxUnpool2d`` (under
+    ``torch.use_deterministic_algorithms(True)``, and older versions in an export to ONNX), a
+    scatter into zeros does the same: windows do not overlap, so no two values meet.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
