@@ -232,6 +232,118 @@ def test_augmentation_is_finite_and_follows_its_seed(size):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+N_CUT = 2000
+
+
+def cuts(min_area):
+    """Of many photos cut at random: the crops' signed widths, heights and centres, as shares."""
+    ramp = torch.arange(64, dtype=torch.uint8) * 4
+    photo = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), ramp.expand(64, 64)])
+    photos = photo[None].expand(N_CUT, -1, -1, -1)
+    x = views.augment(photos, 8, torch.Generator().manual_seed(0), min_area, jitter=0)
+    levels = ((x * views.STD + views.MEAN) * 255 / 4 + 0.5) / 64  # where each pixel was taken
+    across, down = levels[:, 0], levels[:, 1]
+    assert across.std(1).max() < 1e-4 and down.std(2).max() < 1e-4  # nothing is turned or bent
+    # eight pixels: their outer centres are seven eighths of the crop apart
+    width, height = ((ends[:, -1] - ends[:, 0]) * 8 / 7 for ends in (across[:, 0], down[:, :, 0]))
+    return width, height, across.mean((1, 2)), down.mean((1, 2))
+
+
+@pytest.mark.parametrize("min_area", [0.3, 0.6])
+def test_crops_have_all_areas_all_places_and_two_shapes(min_area):
+    width, height, x, y = cuts(min_area)
+    width, area = width.abs(), width.abs() * height
+    assert min_area - 1e-3 < area.min() < min_area + 0.02 and 0.95 < area.max() < 1 + 1e-3
+    steps = torch.histc(area, 5, min_area, 1) / N_CUT
+    # of the larger areas some are cut down, as no side is longer than the photo's
+    assert steps.min() > 0.05 and steps[:2].min() > 0.15
+    ratio = (width / height)[area < 0.75]
+    assert 0.749 < ratio.min() < 0.78 and 1.29 < ratio.max() < 1.335
+    assert 0.45 < (ratio < 1).float().mean() < 0.55
+    for side, centre in ((width, x), (height, y)):
+        assert (centre - side / 2).min() > -1e-3 and (centre + side / 2).max() < 1 + 1e-3
+        place = ((centre - side / 2) / (1 - side))[side < 0.95]  # 0: at one edge, 1: at the other
+        assert place.min() < 0.02 and place.max() > 0.98 and 0.45 < place.mean() < 0.55
+    assert abs(torch.corrcoef(torch.stack([x, y]))[0, 1]) < 0.1
+
+
+def test_half_of_the_photos_are_mirrored_and_none_is_turned_over():
+    width, height, _, _ = cuts(0.3)
+    assert 0.45 < (width < 0).float().mean() < 0.55 and (height > 0).all()
+
+
+def coloured(jitter, tint):
+    """Many photos cut alike, without and with changes of colour, ``(N, 3, 8, 8)``."""
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 100, (1, 3, 64, 64)) + np.array([0, 60, 150]).reshape(1, 3, 1, 1)
+    photos = torch.from_numpy(base.astype(np.uint8)).expand(N_CUT, -1, -1, -1)
+    return (
+        views.augment(photos, 8, torch.Generator().manual_seed(0), 0.3, *strengths)
+        for strengths in ((0, 0), (jitter, tint))
+    )
+
+
+def spreads(values, low, high):
+    """All within these bounds, and everywhere between them."""
+    margin = (high - low) / 50
+    steps = torch.histc(values, 5, low, high) / len(values)
+    return (
+        low - 1e-3 < values.min() < low + margin
+        and high - margin < values.max() < high + 1e-3
+        and steps.min() > 0.15
+    )
+
+
+@pytest.mark.parametrize("jitter", [0.3, 0.1])
+def test_saturation_contrast_and_brightness_change_each_by_itself(jitter):
+    plain, x = coloured(jitter, 0)
+    mean, plain_mean = x.mean((2, 3)), plain.mean((2, 3))
+    saturation = (mean[:, 2] - mean[:, 0]) / (plain_mean[:, 2] - plain_mean[:, 0])
+    contrast = x.mean(1).std((1, 2)) / plain.mean(1).std((1, 2))  # grey is not more or less grey
+    brightness = mean.mean(1) - plain_mean.mean(1)
+    for factor in (saturation, contrast):
+        assert spreads(factor, 1 - jitter, 1 + jitter)
+    assert spreads(brightness, -jitter, jitter)
+    alike = torch.corrcoef(torch.stack([saturation, contrast, brightness])) - torch.eye(3)
+    assert alike.abs().max() < 0.1
+
+
+def test_the_tint_shifts_each_colour_by_itself():
+    plain, x = coloured(0, 0.2)
+    shift = x - plain
+    torch.testing.assert_close(shift, shift[:, :, :1, :1].expand_as(shift), rtol=0, atol=1e-5)
+    shift = shift[:, :, 0, 0]
+    assert all(spreads(channel, -0.2, 0.2) for channel in shift.T)
+    assert (torch.corrcoef(shift.T) - torch.eye(3)).abs().max() < 0.1
+
+
+def test_augmentation_leaves_the_photos_of_a_batch_in_their_order():
+    levels = torch.arange(0, 250, 10, dtype=torch.uint8)
+    photos = levels.view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
+    x = views.augment(photos, 16, torch.Generator().manual_seed(0), jitter=0)
+    seen = (x * views.STD + views.MEAN).mean((1, 2, 3)) * 255
+    torch.testing.assert_close(seen, levels.float(), rtol=0, atol=0.01)
+
+
+def test_labels_follow_their_photos_into_each_batch(tmp_path, monkeypatch):
+    recipe = train.Recipe(widths=WIDTHS, schedule="32x2", batch_size=4)
+    run, seen = train.Run(recipe, 2, "cpu", tmp_path), []
+
+    def train_batch(photos, labels, size):
+        assert photos[:, 0, 0, 0].tolist() == [label + 100 for label in labels.tolist()]
+        seen.append(labels)
+        return torch.zeros(())
+
+    monkeypatch.setattr(run, "train_batch", train_batch)
+    labels = torch.arange(12)
+    photos = (labels + 100).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 64, 64)
+    for _ in range(2):
+        run.train_epoch(photos, labels)
+    first, second = torch.stack(seen).view(2, 12).tolist()
+    assert first != second and sorted(first) == sorted(second) == labels.tolist()
+    assert labels.tolist() not in (first, second)
+
+
 def test_training_sees_photos_as_the_helpers_prepare_them(embedded):
     photo = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     x = views.normalise(torch.from_numpy(photo).permute(2, 0, 1)[None])
