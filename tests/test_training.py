@@ -80,6 +80,22 @@ def test_labels_follow_the_order_of_the_classes(tars):
     assert [WNIDS[::-1][label] for label in labels] == [name.split("_")[0] for name in names]
 
 
+@pytest.mark.parametrize(
+    "split, order", [("train", [0, 1, 10, 11, 2, 3, 9]), ("val", [0, 1, 2, 3, 9, 10, 11])]
+)
+def test_the_order_of_photos_is_not_that_of_the_archive(tmp_path, split, order):
+    """The photos held out, and those that a measurement picks, go by it."""
+    with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
+        for i in (3, 10, 0, 2, 11, 9, 1):
+            raw = jpeg(i % 6, i)
+            member = tarfile.TarInfo(f"{WNIDS[0]}/{split}_{i}.JPEG")
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+    array, labels, names = data.read_split(tmp_path, split, WNIDS[:1])
+    assert names == [f"{split}_{i}.JPEG" for i in order] and not labels.any()
+    assert [round((photo.mean() - 20) / 40) for photo in array] == [i % 6 for i in order]
+
+
 def test_missing_photos_are_named(tmp_path, tars):
     with pytest.raises(FileNotFoundError, match="expected train.tar.*tiny-imagenet-200.*--data"):
         data.read_split(tmp_path, "train", WNIDS)

@@ -29,7 +29,9 @@ def read_split(
 
     ``data`` holds ``train.tar`` and ``val.tar`` with ``WNID/NAME.JPEG`` inside, or is the
     unpacked ``tiny-imagenet-200`` folder as Stanford publishes it (its 200 classes are cut
-    down to those of ``classes.csv``).
+    down to those of ``classes.csv``). Sorted, however they are stored: :func:`held_out` and the
+    measurements pick photos by their number. Training photos go by class and file name (``_10``
+    before ``_2``), validation photos by the number in their name, as in ``val_annotations.txt``.
 
     Raises
     ------
@@ -64,7 +66,14 @@ def read_split(
         raise ValueError(
             f"{len(absent)} classes have no '{split}' photo, the first is {wnids[absent[0]]}."
         )
-    return np.stack(photos), np.array(labels), names
+
+    def place(i: int) -> tuple:
+        wnid, name = wnids[labels[i]], names[i]
+        return (wnid, name) if split == "train" else (len(name), name)
+
+    order = sorted(range(len(names)), key=place)
+    ordered = np.stack([photos[i] for i in order])
+    return ordered, np.array(labels)[order], [names[i] for i in order]
 
 
 def held_out(labels: np.ndarray) -> np.ndarray:
