@@ -1,12 +1,17 @@
 """Training on a toy set: reading, augmenting, going on after an interruption, exporting."""
 
 import copy
+import hashlib
 import io
 import json
+import re
 import tarfile
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -130,6 +135,26 @@ def test_every_tenth_photo_of_each_class_is_held_out():
     assert held.sum() == 6 and np.flatnonzero(held).tolist() == [9, 19, 34, 44, 59, 69]
 
 
+def test_photos_to_learn_from_and_photos_held_out(tars, monkeypatch):
+    monkeypatch.setattr(data, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
+    array, labels, _ = data.read_split(tars, "train", WNIDS)
+    array, held = torch.from_numpy(array), torch.arange(len(labels)) % 3 == 2
+    for (photos, numbers), kept in zip(data.read_training(tars, WNIDS), (~held, held), strict=True):
+        assert torch.equal(photos.permute(0, 2, 3, 1), array[kept])
+        assert numbers.dtype == torch.int64 and numbers.tolist() == labels[kept].tolist()
+
+
+def test_an_epoch_shows_each_photo_once_in_full_batches():
+    generator = torch.Generator().manual_seed(0)
+    first, second = (data.shuffled(11, 3, generator) for _ in range(2))
+    for batches in (first, second):
+        assert batches.shape == (3, 3) and len(set(batches.flatten().tolist())) == 9
+        assert 0 <= batches.min() and batches.max() <= 10
+    assert first.tolist() != second.tolist() and first.flatten().tolist() != list(range(9))
+    with pytest.raises(SystemExit, match="11 training photos.*batch of 12.*--batch-size"):
+        data.shuffled(11, 12, generator)
+
+
 def test_targets_mix_smoothed_labels_with_the_teachers_answers():
     labels, answers = torch.tensor([1, 0]), torch.tensor([[0.0, 0, 5], [1, 2, 3]]).half()
     alone = train.targets(labels, None, 3, train.Recipe(smoothing=0.3))
@@ -159,7 +184,8 @@ def test_the_teacher_learns_and_its_average_is_kept(monkeypatch):
     labels = torch.arange(120) % 2
     learner = Toy(2)
     before = {key: value.clone() for key, value in learner.state_dict().items()}
-    kept = teacher.teach(learner, photos, labels, epochs=60, lr=0.1, seed=0, average=0.8)
+    recipe = teacher.Recipe(epochs=60, lr=0.1, average=0.8, batch_size=120)
+    kept = teacher.teach(learner, photos, labels, recipe)
     assert not kept.training
     assert views.evaluate(Five(kept), photos, labels, 32)[0] == 100
     for key, value in kept.state_dict().items():
@@ -167,6 +193,34 @@ def test_the_teacher_learns_and_its_average_is_kept(monkeypatch):
             assert not torch.equal(value, before[key]) and not torch.equal(
                 value, learner.state_dict()[key]
             )
+
+
+def test_the_teachers_recipe_decides_its_crops_and_colours(monkeypatch):
+    asked = []
+
+    def augment(photos, *args):
+        asked.append(args)
+        return views.augment(photos, *args)
+
+    monkeypatch.setattr(teacher, "augment", augment)
+    photos = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    recipe = teacher.Recipe(epochs=1, batch_size=2, area=0.7, jitter=0.06, tint=0.05)
+    teacher.teach(Toy(2), photos, torch.arange(4) % 2, recipe)
+    assert [(size, *rest) for size, _, *rest in asked] == [(teacher.SIDE, 0.7, 0.06, 0.05)] * 2
+    standard = teacher.Recipe()  # those of the teacher behind the embedded model
+    assert (standard.area, standard.jitter, standard.tint) == (0.25, 0.3, 0.2)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 9, 10, 11, 20])
+def test_a_teacher_may_be_taught_in_few_steps(monkeypatch, epochs):
+    monkeypatch.setattr(teacher, "SIDE", 8)
+    photos, learner = torch.zeros(2, 3, 64, 64, dtype=torch.uint8), Toy(2)
+    before = learner.head.weight.clone()
+    recipe = teacher.Recipe(epochs=epochs, batch_size=2)
+    teacher.teach(learner, photos, torch.arange(2), recipe)
+    assert not torch.equal(learner.head.weight, before)
+    with pytest.raises(SystemExit, match="2 training photos.*batch of 256"):
+        teacher.teach(learner, photos, torch.arange(2), teacher.Recipe(epochs=epochs))
 
 
 class Five(torch.nn.Module):
@@ -396,8 +450,8 @@ def run(data_folder, out, schedule="32x2", *more):
 @pytest.fixture(scope="module")
 def toy():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (train, export):
-            patch.setattr(module, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
+        patch.setattr(data, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
+        for module in (train, export, teacher):
             patch.setattr(module, "read_classes", lambda: (WNIDS, NAMES))
         yield
 
@@ -451,10 +505,7 @@ def test_the_whole_way_with_a_teacher(toy, tars, tmp_path, monkeypatch):
     monkeypatch.setattr(teacher, "SIDE", 48)
     monkeypatch.setattr(train, "SIDE", 48)
     path = tmp_path / "teacher.safetensors"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher, "held_out", lambda labels: np.arange(len(labels)) % 3 == 2)
-        patch.setattr(teacher, "read_classes", lambda: (WNIDS, NAMES))
-        teacher.main(["--data", str(tars), "--out", str(path), "--epochs", "2", "--device", "cpu"])
+    taught(path, tars)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
     loaded = teacher.load_teacher(path, len(NAMES))
     x, fresh = torch.rand(5, 3, 8, 8), Toy(len(NAMES)).eval()
@@ -467,6 +518,45 @@ def test_the_whole_way_with_a_teacher(toy, tars, tmp_path, monkeypatch):
     key = "classifier.6.weight"
     torch.testing.assert_close(whole["model"][key], parts["model"][key], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(whole["model"][key], alone["model"][key])
+
+    # which teacher it was belongs to the run, and goes with it to the card
+    card = whole["teacher"]
+    assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert set(card["accuracy_percent"]["held out"]["48"]) == {"top1", "top5"}
+    assert alone["teacher"] is None
+    other = tmp_path / "other.safetensors"
+    taught(other, tars, "--seed", "1")
+    refusal = f"another teacher .SHA-256 {card['sha256'][:12]}.*to --from-teacher, or.*--out"
+    with pytest.raises(SystemExit, match=refusal):
+        run(tars, tmp_path / "whole", "32x2", "--teacher", "1", "--from-teacher", str(other))
+    path.rename(tmp_path / "moved.safetensors")  # the same, elsewhere
+    options[-1] = str(tmp_path / "moved.safetensors")
+    assert run(tars, tmp_path / "whole", "32x2", *options)["teacher"] == card
+    assert exported(tmp_path / "whole", tars, tmp_path, monkeypatch)["teacher"] == card
+    assert exported(tmp_path / "alone", tars, tmp_path, monkeypatch)["teacher"] is None
+
+
+def taught(path, photos, *more):
+    """A teacher's file."""
+    where = ["--data", str(photos), "--out", str(path), "--device", "cpu"]
+    teacher.main([*where, "--epochs", "2", "--batch-size", "4", *more])
+
+
+def exported(run, photos, folder, monkeypatch, *more):
+    """The card of a run's network, which goes to ``folder / "assets"``."""
+    card = folder / "assets" / "embedded.json"
+    monkeypatch.setattr(export, "WEIGHTS", card.with_name("embedded.safetensors"))
+    monkeypatch.setattr(export, "CARD", card)
+    monkeypatch.setattr(export, "SIZES", (32, 64))
+    export.main([str(run), "--data", str(photos), "--device", "cpu", *more])
+    return json.loads(card.read_text())
+
+
+def test_a_teachers_file_without_notes_is_known_by_its_hash(tmp_path):
+    path = tmp_path / "teacher.safetensors"
+    safetensors.torch.save_file({"weight": torch.ones(2)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert teacher.teacher_card(path) == {"sha256": digest}
 
 
 def test_the_log_has_each_epoch_once_whatever_was_written_before(finished, tars, tmp_path):
@@ -495,6 +585,17 @@ def test_the_logs_in_the_repository_belong_to_the_card():
     assert best - lines[-1]["top1"] > 1  # labels alone
 
 
+def test_the_model_card_knows_its_teacher():
+    facts = json.loads(models.CARD.read_text())
+    assert facts["recipe"] == json.loads(json.dumps(asdict(train.Recipe())))
+    assert re.fullmatch("[0-9a-f]{64}", facts["teacher"]["sha256"])
+    assert facts["teacher"]["sha256"] != facts["sha256"]
+    accuracy = facts["teacher"]["accuracy_percent"]["held out"][str(teacher.SIDE)]
+    page = (Path(__file__).parents[1] / "book" / "model.md").read_text()
+    assert f"Of the photos held out it then names {accuracy['top1']} %" in page
+    assert accuracy["top1"] < accuracy["top5"] < 100
+
+
 def test_a_run_can_pause_and_goes_on(finished, tars, tmp_path):
     assert run(tars, tmp_path, "32x2", "--stop-after", "1")["epoch"] == 1
     state = run(tars, tmp_path)
@@ -514,21 +615,14 @@ def test_without_the_teacher_it_says_what_to_do(toy, tars, tmp_path):
 
 
 def test_the_export_is_what_load_model_loads(finished, tars, tmp_path, monkeypatch):
-    weights, card = (
-        tmp_path / "assets" / "embedded.safetensors",
-        tmp_path / "assets" / "embedded.json",
-    )
-    monkeypatch.setattr(export, "WEIGHTS", weights)
-    monkeypatch.setattr(export, "CARD", card)
-    monkeypatch.setattr(export, "SIZES", (32, 64))
-    export.main([str(finished[0]), "--data", str(tars), "--input-size", "48", "--final"])
-    facts = json.loads(card.read_text())
+    more = ["--input-size", "48", "--final"]
+    facts, assets = exported(finished[0], tars, tmp_path, monkeypatch, *more), tmp_path / "assets"
     accuracy = facts["accuracy_percent"]
     assert set(accuracy["held out"]) == {"32", "64"} and set(accuracy["validation"]) == {"48"}
     assert facts["epochs"] == 2 and facts["recipe"]["schedule"] == "32x2"
-    assert len((card.parent / "training.jsonl").read_text().splitlines()) == 2
+    assert len((assets / "training.jsonl").read_text().splitlines()) == 2
 
-    model = load_model("embedded", device="cpu", assets=card.parent)
+    model = load_model("embedded", device="cpu", assets=assets)
     assert model.class_names == tuple(NAMES) and model.input_size == 48
     trained = VGG16(6, WIDTHS, batch_norm=True).eval()
     trained.load_state_dict(

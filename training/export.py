@@ -1,7 +1,8 @@
 """Turn a training run into the embedded model: ``python -m training.export RUN --data FOLDER``.
 
 Folds batch normalisation, rounds to float16, and writes ``embedded.safetensors``, ``embedded.json``
-(class names, preprocessing, SHA-256, recipe, accuracy) and ``training.jsonl``, the run's log.
+(class names, preprocessing, SHA-256, recipe, teacher, accuracy) and ``training.jsonl``, the log of
+the run.
 Accuracy is measured on the photos held out; with ``--final``, once everything is chosen, on the
 validation photos as well.
 """
@@ -19,7 +20,7 @@ from torch import nn
 
 from helpers import VGG16, fold_batch_norm
 from helpers.models import CARD, WEIGHTS
-from training.data import held_out, read_classes, read_split
+from training.data import read_classes, read_split, read_training
 from training.train import Recipe, averaged_weights
 from training.views import evaluate
 
@@ -40,11 +41,12 @@ def stored(state: dict, classes: int) -> tuple[dict[str, torch.Tensor], nn.Modul
 def measure(network: nn.Module, data: Path, split: str, sizes: tuple[int, ...]) -> dict[str, dict]:
     """Top-1 and top-5 accuracy in percent by size, on ``"held out"`` or ``"val"`` photos."""
     wnids, _ = read_classes()
-    photos, labels, _ = read_split(data, "val" if split == "val" else "train", wnids)
     if split == "held out":
-        held = held_out(labels)
-        photos, labels = photos[held], labels[held]
-    photos, labels = torch.from_numpy(photos).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        _, (photos, labels) = read_training(data, wnids)
+    else:
+        pictures, numbers, _ = read_split(data, split, wnids)
+        photos = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        labels = torch.from_numpy(numbers)
     accuracy = {}
     for size in sizes:
         top1, top5 = evaluate(network, photos, labels, size)
@@ -57,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the folder that training.train wrote")
     parser.add_argument("--data", type=Path, required=True, help="photos to measure on")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--input-size", type=int, default=160)
     parser.add_argument("--final", action="store_true", help="measure on the validation photos")
     args = parser.parse_args(argv)
@@ -68,6 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     if state["epoch"] < planned:
         raise SystemExit(f"The run has finished {state['epoch']} of {planned} epochs: go on first.")
     halves, network = stored(state, len(names))
+    network = network.to(args.device, memory_format=torch.channels_last)
     accuracy = {"held out": measure(network, args.data, "held out", SIZES)}
     if args.final:
         accuracy["validation"] = measure(network, args.data, "val", (args.input_size,))
@@ -81,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         "crop": args.input_size,
         "sha256": hashlib.sha256(raw).hexdigest(),
         "recipe": state["recipe"],
+        "teacher": state["teacher"],
         "epochs": state["epoch"],
         "seconds": round(state["seconds"]),
         "hardware": state["hardware"],

@@ -9,7 +9,10 @@ take no part, and validation photos are not read.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -19,11 +22,36 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from training.data import held_out, read_classes, read_split
+from training.data import read_classes, read_training, shuffled
 from training.views import MEAN, STD, augment, evaluate
 
 SIDE = 160  # pixels; its 32-fold reduction leaves 5 x 5 places
-BATCH = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the teacher is taught; the defaults are those of the embedded model's teacher.
+
+    epochs : how often it sees each photo.
+    lr : the largest learning rate of one cycle.
+    weight_decay : of weights; biases and normalisations have none.
+    batch_size : photos a step.
+    average : decay a step of the weights' moving average.
+    smoothing : of the labels.
+    area, jitter, tint : of the crops and the colours, as in :class:`training.train.Recipe`.
+    seed : of the last layer, the crops and the dropout.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    batch_size: int = 256
+    average: float = 0.998
+    smoothing: float = 0.1
+    area: float = 0.25
+    jitter: float = 0.3
+    tint: float = 0.2
+    seed: int = 0
 
 
 class Teacher(nn.Module):
@@ -66,6 +94,16 @@ def load_teacher(path: Path, classes: int) -> Teacher:
     return teacher.eval().requires_grad_(False)
 
 
+def teacher_card(path: Path) -> dict:
+    """What a run keeps of its teacher: the file's SHA-256 and, if it says so, its accuracy."""
+    with safetensors.safe_open(path, "pt") as file:
+        noted = file.metadata() or {}
+    card = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    if "accuracy_percent" in noted:
+        card["accuracy_percent"] = json.loads(noted["accuracy_percent"])
+    return card
+
+
 def decaying(model: nn.Module, weight_decay: float) -> list[dict]:
     """Groups for an optimiser: weights decay; biases and normalisations do not."""
     parameters = list(model.parameters())
@@ -79,33 +117,32 @@ def teach(
     teacher: Teacher,
     photos: torch.Tensor,
     labels: torch.Tensor,
-    epochs: int,
-    lr: float,
-    seed: int,
-    average: float = 0.998,
+    recipe: Recipe,
 ) -> Teacher:
-    """The moving average (decay ``average`` a step) of its weights, in eval mode.
+    """The moving average of its weights, in eval mode.
 
     Photos uint8 ``(N, 3, 64, 64)``, labels int64 ``(N,)``; ``teacher`` itself learns in place, on
-    its device. Crops keep 25 to 100 % of the area; colours change as in the training's recipe.
+    its device. ``SystemExit`` if the photos do not fill a batch.
     """
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
     device = next(teacher.parameters()).device
-    batch = min(BATCH, len(photos))
-    steps = epochs * (len(photos) // batch)
-    averaged = AveragedModel(teacher, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True)
-    optimizer = torch.optim.AdamW(decaying(teacher, 0.05), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    average = get_ema_multi_avg_fn(recipe.average)
+    averaged = AveragedModel(teacher, multi_avg_fn=average, use_buffers=True)
+    optimizer = torch.optim.AdamW(decaying(teacher, recipe.weight_decay), lr=recipe.lr)
+    steps = max(recipe.epochs * (len(photos) // recipe.batch_size), 2)
+    rise = max(0.1, 1.1 / steps)  # OneCycleLR divides by zero if it rises for exactly one step
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps, pct_start=rise)
     teacher.train()
-    for epoch in range(epochs):
-        order = torch.randperm(len(photos), generator=generator)[: len(photos) // batch * batch]
+    for epoch in range(recipe.epochs):
+        batches = shuffled(len(photos), recipe.batch_size, generator).to(photos.device)
         total = torch.zeros((), device=device)
-        bar = tqdm(order.view(-1, batch), f"teacher, epoch {epoch + 1}/{epochs}", mininterval=5)
+        bar = tqdm(batches, f"teacher, epoch {epoch + 1}/{recipe.epochs}", mininterval=5)
         for rows in bar:
-            x = augment(photos[rows.to(photos.device)].to(device), SIDE, generator, 0.25, 0.3, 0.2)
+            shown, wanted = photos[rows].to(device), labels[rows].to(device)
+            x = augment(shown, SIDE, generator, recipe.area, recipe.jitter, recipe.tint)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                loss = F.cross_entropy(teacher(x), labels[rows].to(device), label_smoothing=0.1)
+                loss = F.cross_entropy(teacher(x), wanted, label_smoothing=recipe.smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -123,27 +160,23 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("training/runs/teacher.safetensors"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    for name, value in asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args(argv)
+    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
 
-    wnids, names = read_classes()
-    pictures, numbers, _ = read_split(args.data, "train", wnids)
-    held = torch.from_numpy(held_out(numbers))
-    photos = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-    labels = torch.from_numpy(numbers)
-    if args.device.startswith("cuda"):
-        photos = photos.to(args.device)
-    torch.manual_seed(args.seed)
-    teacher = Teacher(len(names)).to(args.device, memory_format=torch.channels_last)
-    teacher = teach(teacher, photos[~held], labels[~held], args.epochs, args.lr, args.seed)
-    top1, top5 = evaluate(teacher, photos[held], labels[held], SIDE)
+    wnids, _ = read_classes()
+    learnt, unseen = read_training(args.data, wnids, args.device)
+    torch.manual_seed(recipe.seed)
+    teacher = Teacher(len(wnids)).to(args.device, memory_format=torch.channels_last)
+    teacher = teach(teacher, *learnt, recipe)
+    top1, top5 = evaluate(teacher, *unseen, SIDE)
     print(f"on photos held out: top-1 {top1:.1f} %, top-5 {top5:.1f} %")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.cpu().contiguous() for key, value in teacher.state_dict().items()}
     part = args.out.with_suffix(".part")  # never half a file under the name that is looked for
-    safetensors.torch.save_file(state, part)
+    accuracy = {"held out": {str(SIDE): {"top1": round(top1, 1), "top5": round(top5, 1)}}}
+    safetensors.torch.save_file(state, part, {"accuracy_percent": json.dumps(accuracy)})
     os.replace(part, args.out)
 
 

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from helpers import VGG16
 from helpers.network import EMBEDDED_WIDTHS
-from training.data import held_out, read_classes, read_split
-from training.teacher import SIDE, decaying, load_teacher
+from training.data import read_classes, read_training, shuffled
+from training.teacher import SIDE, decaying, load_teacher, teacher_card
 from training.views import augment, evaluate
 
 
@@ -114,6 +114,8 @@ class Run:
         Spent in them, by the clock.
     log : list of dict
         A line for each: its size, loss, accuracy on the photos held out, and seconds so far.
+    card : dict or None
+        The teacher's, by which a run knows it again; see :func:`training.teacher.teacher_card`.
     averaged : AveragedModel
         The moving average of the weights, which is what is kept in the end.
     """
@@ -125,9 +127,10 @@ class Run:
         device: str,
         out: Path,
         teacher: nn.Module | None = None,
+        card: dict | None = None,
     ) -> None:
         self.recipe, self.device, self.out = recipe, device, out
-        self.classes, self.teacher = classes, teacher
+        self.classes, self.teacher, self.card = classes, teacher, card
         self.model = initialised(recipe, classes).to(device, memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(recipe.average)
         self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
@@ -146,6 +149,7 @@ class Run:
         """Keep everything that is needed to go on; never half a file."""
         state = {
             "recipe": asdict(self.recipe),
+            "teacher": self.card,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "log": self.log,
@@ -163,10 +167,16 @@ class Run:
         (self.out / "log.jsonl").write_text(lines)
 
     def resume(self) -> None:
-        """Go on where the checkpoint ended. ``SystemExit`` if it is another recipe's."""
+        """Go on where the checkpoint ended. ``SystemExit`` if recipe or teacher are others."""
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         if state["recipe"] != asdict(self.recipe):
             raise SystemExit(f"{self.checkpoint} belongs to another recipe; choose another --out.")
+        if (known := state.get("teacher")) != self.card:
+            digest = known["sha256"][:12] + "..." if known else "unknown"
+            raise SystemExit(
+                f"{self.checkpoint} belongs to another teacher (SHA-256 {digest}); give that one "
+                "to --from-teacher, or choose another --out."
+            )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -179,10 +189,7 @@ class Run:
         self.model.train()
         # dropout draws from the global generator: seeded here, a run that goes on draws the same
         torch.manual_seed(recipe.seed + 1 + self.epoch)
-        order = torch.randperm(len(photos), generator=self.generator)
-        batches = order[: len(order) // recipe.batch_size * recipe.batch_size].view(
-            -1, recipe.batch_size
-        )
+        batches = shuffled(len(photos), recipe.batch_size, self.generator)
         name = f"epoch {self.epoch + 1}/{len(recipe.sizes())} at {size} px"
         bar, total = tqdm(batches, name, unit="batch", mininterval=5), 0.0
         for step, rows in enumerate(bar):
@@ -250,25 +257,20 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(
             "Say where the teacher is (--from-teacher), or train without one (--teacher 0)."
         )
-    wnids, names = read_classes()
-    pictures, numbers, _ = read_split(args.data, "train", wnids)
-    held = torch.from_numpy(held_out(numbers))
-    photos = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-    labels = torch.from_numpy(numbers)
-    teacher = None
+    wnids, _ = read_classes()
+    teacher = card = None
     if recipe.teacher:
-        teacher = load_teacher(args.from_teacher, len(names))
+        teacher, card = load_teacher(args.from_teacher, len(wnids)), teacher_card(args.from_teacher)
         teacher = teacher.to(args.device, memory_format=torch.channels_last)
         if args.compile:
             teacher = torch.compile(teacher)
     if args.device.startswith("cuda"):
-        photos, labels = photos.to(args.device), labels.to(args.device)  # 0.7 GB, once
         torch.backends.cudnn.benchmark = True
-    run = Run(recipe, len(names), args.device, args.out, teacher)
+    run = Run(recipe, len(wnids), args.device, args.out, teacher, card)
     if run.checkpoint.exists():
         run.resume()
         print(f"going on after epoch {run.epoch} of {len(recipe.sizes())}")
-    learnt, unseen = (photos[~held], labels[~held]), (photos[held], labels[held])
+    learnt, unseen = read_training(args.data, wnids, args.device)
     for size in recipe.sizes()[run.epoch : args.stop_after]:
         began = time.perf_counter()
         loss = run.train_epoch(*learnt)
