@@ -28,6 +28,7 @@ SAFE = {"amount": "viridis", "signed": "PuOr"}
 HEAT = SAFE["amount"]  # the papers and the original post have "jet"
 PANEL_INCHES = 2.7
 PAGE_INCHES = 7.4  # a wider figure would be shrunk by the page, words and all
+PHONE_INCHES = 4.1  # what is no wider keeps its words readable on a phone
 NOTE_POINTS = 8.5
 #: A colour, a mark and a line for each method and baseline.
 LINES = {
@@ -178,7 +179,7 @@ def show_probabilities(top: Sequence[tuple[str, float]], title: str = "") -> Fig
     >>> len(show_probabilities([("tabby", 0.7), ("tiger cat", 0.2)]).axes)
     1
     """
-    with _drawing(5.4, 0.36 * len(top) + 0.6) as (figure, ((axis,),)):
+    with _drawing(PHONE_INCHES, 0.36 * len(top) + 0.6) as (figure, ((axis,),)):
         # by place, not by name: ImageNet has two classes called "crane"
         bars = axis.barh(
             range(len(top)),
@@ -214,7 +215,9 @@ def show_curves(
     """
     _check_titles(charts, titles)
     words = isinstance(places[0], str)
-    width, height = 6.0 if len(charts) == 1 else PAGE_INCHES, 4.2 + 0.6 * words
+    alone = len(charts) == 1
+    width, height = (PHONE_INCHES, 3.8) if alone else (PAGE_INCHES, 4.2)
+    height += 0.6 * words
     with _drawing(width, height, note, columns=len(charts), sharex=True, sharey=True) as (
         figure,
         (axes,),
@@ -248,7 +251,7 @@ def show_curves(
         figure.legend(
             *axes[0].get_legend_handles_labels(),
             loc="outside upper center",
-            ncols=4 if len(charts) > 1 else 3,
+            ncols=2 if alone else 4,
             frameon=False,
         )
     return figure
@@ -277,7 +280,7 @@ def show_bars(
     # "Grad-CAM behind the pooling" is Grad-CAM, "Grad-CAM++" is not
     known = [[k for k in LINES if f"{name} ".startswith((f"{k} ", f"{k},"))] for name in names]
     colours = [LINES[max(keys, key=len)][0] if keys else PALE for keys in known]
-    width, height = min(1.5 + 3.9 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
+    width, height = min(1.6 + 2.5 * len(charts), PAGE_INCHES), 0.36 * len(names) + 1.2
     with _drawing(width, height, note, columns=len(charts), sharey=True) as (figure, (axes,)):
         for i, (axis, rows, title) in enumerate(zip(axes, charts, titles, strict=True)):
             bars = axis.barh(
@@ -286,7 +289,7 @@ def show_bars(
                 xerr=[rows[name][1] for name in names],
                 ecolor=INK,
                 color=colours,
-                tick_label=[textwrap.fill(name, 24) for name in names],
+                tick_label=[textwrap.fill(name, 20) for name in names],
             )
             axis.bar_label(bars, fmt=number, padding=4)
             axis.set(title=title, xlabel=xlabel)

@@ -1,9 +1,13 @@
 """Figures show what their arrays say, and nothing else."""
 
+import json
+from itertools import pairwise
+
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from helpers import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
 from helpers.plotting import ACCENT, LINES, PALE, check_picture
@@ -197,10 +201,103 @@ def test_a_bar_has_the_colour_of_what_its_name_begins_with_and_long_names_are_br
     got = [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches]
     assert got == [LINES["Grad-CAM"][0].lower(), LINES["Guided Grad-CAM"][0].lower(), PALE, PALE]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["Grad-CAM before pooling,\nof all", *names[1:]]
+    assert labels == ["Grad-CAM before\npooling, of all", *names[1:]]
 
 
 @pytest.mark.parametrize("show", [lambda p, t: show_curves(p, t, [0]), show_bars])
 def test_every_panel_needs_a_title(show):
     with pytest.raises(ValueError, match="need as many titles"):
         show([{"a": [1]}], [])
+
+
+# ------------------------------------------------------------ where the site may cut a chart
+
+#: What letters of each colour are like, grey at their edges: channels that are 255, and equal ones.
+RED, GREEN, BLUE, PINK = "#ff0000", "#00ff00", "#0000ff", "#ff00ff"
+
+
+def letters(pixels, colour):
+    """Where a picture ``(H, W, 3)`` has letters of a pure colour on white."""
+    full = np.array(matplotlib.colors.to_rgb(colour)) == 1
+    rest = pixels[..., ~full]
+    return (pixels[..., full] == 255).all(-1) & (rest < 255).all(-1) & (np.ptp(rest, axis=-1) == 0)
+
+
+def within(pixels, box):
+    left, top, wide, high = box
+    assert left >= 0 and top >= 0 and wide > 0 and high > 0
+    return pixels[top : top + high, left : left + wide]
+
+
+def saved(figure, path):
+    """The words that a figure's PNG carries, and its pixels."""
+    figure.savefig(path, bbox_inches="tight")
+    with Image.open(path) as picture:
+        return json.loads(picture.info["Description"]), np.asarray(picture.convert("RGB"))
+
+
+def draw_bars():
+    rows = {"Guided Grad-CAM before pooling": (80.0, 2.0), "centre": (3.0, 1.0), "c": (99.0, 0.1)}
+    return show_bars([rows, dict(rows), rows], ["a", "a long one", "b\nb"], [9] * 3, "%", "so")
+
+
+def draw_curves():
+    curves = {"Grad-CAM": [1, 2, 3], "guided backpropagation": [3, 2, 1], "edges": [2, 2, 0.5]}
+    names = ["a place", "another", "and one"]
+    return show_curves([curves, curves], ["one", "two"], names, "x", "up", limits=(0, 3))
+
+
+@pytest.mark.parametrize("draw", [draw_bars, draw_curves])
+def test_a_chart_says_where_its_panels_and_the_words_of_its_y_axis_lie(draw, tmp_path):
+    figure = draw()
+    for axis, colour in zip(figure.axes, (RED, GREEN, BLUE), strict=False):
+        axis.title.set_color(colour)
+        axis.xaxis.label.set_color(colour)
+        axis.tick_params(axis="x", labelcolor=colour)
+    figure.axes[0].tick_params(axis="y", labelcolor=PINK)
+    figure.axes[0].yaxis.label.set_color(PINK)
+    words, pixels = saved(figure, tmp_path / "chart.png")
+    panels, strip = words["chart"]["panels"], words["chart"]["strip"]
+    assert len(panels) == len(figure.axes)
+    for panel, colour in zip(panels, (RED, GREEN, BLUE), strict=False):
+        count = letters(pixels, colour).sum()
+        assert count > 100 and letters(within(pixels, panel), colour).sum() == count
+    # together they are everything between the legend and the note, and no cut touches ink
+    assert panels[0][0] == 0 and sum(panels[-1][::2]) == pixels.shape[1]
+    assert all(sum(one[::2]) == other[0] for one, other in pairwise(panels))
+    assert {tuple(panel[1::2]) for panel in panels} == {tuple(panels[0][1::2])}
+    assert all(
+        (pixels[panels[0][1] : sum(panels[0][1::2]), left] == 255).all() for left, *_ in panels
+    )
+    assert bool(panels[0][1]) == bool(figure.legends)
+    assert sum(panels[0][1::2]) == (words["note_top"] or len(pixels))
+    # the strip has the words of the y axis, whole, and nothing else
+    pink = letters(pixels, PINK)
+    assert strip[0] == 0 and pink.sum() > 100 and within(pink, strip).sum() == pink.sum()
+    assert ((within(pixels, strip) < 255).any(-1) == within(pink, strip)).all()
+
+
+def test_a_chart_says_where_each_entry_of_its_legend_lies(tmp_path):
+    figure = draw_curves()
+    colours = [RED, GREEN, BLUE]
+    for name, colour in zip(figure.legends[0].get_texts(), colours, strict=True):
+        name.set_color(colour)
+    words, pixels = saved(figure, tmp_path / "chart.png")
+    legend = pixels[: words["chart"]["panels"][0][1]].copy()
+    entries = words["chart"]["entries"]
+    for box, colour, name in zip(entries, colours, figure.legends[0].get_texts(), strict=True):
+        entry = within(legend, box)
+        count = letters(pixels, colour).sum()
+        assert count > 100 and letters(entry, colour).sum() == count
+        line = np.array(matplotlib.colors.to_rgb(LINES[name.get_text()][0])) * 255
+        assert (np.abs(entry - line).max(-1) < 2).sum() > 20
+        entry[:] = 255
+    assert (legend == 255).all()  # nothing is in no entry
+
+
+def test_what_is_not_cut_says_nothing_of_it(tmp_path):
+    for i, figure in enumerate(
+        [show_row([GREY, GREY], ["a", "b"]), show_bars([{"a": (1, 0)}], "a")]
+    ):
+        words, _ = saved(figure, tmp_path / f"{i}.png")
+        assert words["titles"] == ([] if i else ["a", "b"]) and "chart" not in words

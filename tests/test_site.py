@@ -11,7 +11,7 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 
-from helpers import show_curves, show_row
+from helpers import show_bars, show_curves, show_row
 from helpers.interactive.panels import data_address
 
 from .browser import PAGES, ROOT
@@ -465,6 +465,103 @@ def test_a_chart_keeps_its_words_and_loses_the_note_below_it(figures, tmp_path):
         assert (lower < 255).any()
 
 
+def charts_beside_each_other(kind):
+    names = ["Grad-CAM", "guided backpropagation", "edges", "centre", "random"]
+    if kind == "bars":
+        rows = {name: (20.0 * i, 3.0) for i, name in enumerate(names, 1)}
+        return show_bars([rows, rows, rows], ["one", "two", "three"], [20, 30, 40], "%", "a note")
+    curves = {name: [i, 5 - i, 3] for i, name in enumerate(names)}
+    return show_curves([curves, curves], ["one", "two"], [0, 1, 2], "x", "y", "a note")
+
+
+LETTER = 10 / 72 * 160  # pixels in a PNG of a chart's letters: 10 points at 160 dots an inch
+PLACES = """(chart) => ({
+    hidden: chart.scrollWidth - chart.clientWidth,
+    pictures: [...chart.querySelectorAll("img")].filter((i) => i.checkVisibility()).map((img) => {
+        const { left, right, top, bottom } = img.getBoundingClientRect();
+        const kind = img.closest(".legend, .entries, .again")?.className ?? "";
+        const scale = (right - left) / img.getAttribute("width");
+        return { left, right, top, bottom, scale, kind: kind.split(" ")[0] };
+    }),
+})"""
+
+
+def where(chart):
+    """A chart's visible pictures: those of its legend, of its panels, and copies of its y axis."""
+    chart.page.evaluate(BROKEN)  # all have come
+    found = chart.evaluate(PLACES)
+    kinds = (("legend", "entries"), ("",), ("again",))
+    sorts = [[p for p in found["pictures"] if p["kind"] in kind] for kind in kinds]
+    return found["hidden"], *sorts
+
+
+@pytest.mark.parametrize("kind", ["bars", "curves"])
+def test_charts_beside_each_other_are_whole_or_below_each_other(figures, page, tmp_path, kind):
+    figure = charts_beside_each_other(kind)
+    figure.savefig(tmp_path / "chart.png", bbox_inches="tight")
+    words, files = figures.convert(tmp_path / "chart.png", tmp_path, "chart.png")
+    shown = [(data_address((tmp_path / name).read_bytes()), size) for name, size in files]
+    for (_, size), (name, _) in zip(shown, files, strict=True):
+        with Image.open(tmp_path / name) as part:
+            assert part.size == size
+    style = (ROOT / "book" / "static" / "book.css").read_text(encoding="utf-8")
+    page.set_viewport_size({"width": 1300, "height": 900})
+    drawn = figures.markup(words, shown, "alt", True)
+    page.set_content(f"<style>{style}</style><div class=bd-content><figure>{drawn}</figure></div>")
+    assert page.get_by_role("img").count() == page.get_by_role("img", name="alt").count() == 1
+    assert page.locator(".figure-note").inner_text() == "a note"
+    chart, count = page.locator(".chart"), len(figure.axes)
+    # with room for all of it, the pieces are the figure, pixel for pixel
+    hidden, legend, panels, copies = where(chart)
+    assert hidden == 0 and len(legend) == len(figure.legends) and len(panels) == count
+    assert not copies
+    seen = Image.open(io.BytesIO(page.locator(".stack").screenshot())).convert("RGB")
+    with Image.open(tmp_path / "chart.png") as whole:
+        kept = np.asarray(whole.convert("RGB"))[: words["note_top"]]
+    assert (kept < 255).any() and np.array_equal(np.asarray(seen), kept)
+    page.set_viewport_size({"width": 720, "height": 900})
+    hidden, legend, panels, copies = where(chart)
+    assert hidden == 0 and not copies
+    for one, other in itertools.pairwise(panels):
+        assert abs(one["right"] - other["left"]) < 0.1 and one["top"] == other["top"]
+    # a phone's
+    page.set_viewport_size({"width": 390, "height": 900})
+    hidden, legend, panels, copies = where(chart)
+    assert hidden == 0 and len(legend) == (5 if figure.legends else 0)
+    assert len(copies) == count - 1
+    for (above, below), y_axis in zip(itertools.pairwise(panels), copies, strict=True):
+        assert below["top"] >= above["bottom"]
+        ends = [(y_axis["right"], below["left"])]
+        ends += [(y_axis[end], below[end]) for end in ("top", "bottom")]
+        assert max(abs(one - other) for one, other in ends) < 0.1
+    scales = [part["scale"] for part in [*legend, *panels, *copies]]
+    assert min(scales) * LETTER >= 11 and max(scales) - min(scales) < 0.01
+    # no letter is larger than the page's, and what is too wide still scrolls
+    page.set_viewport_size({"width": 600, "height": 900})
+    assert max(part["scale"] for part in where(chart)[2]) * LETTER < 17
+    page.set_viewport_size({"width": 240, "height": 900})
+    hidden, _, panels, _ = where(chart)
+    assert hidden > 10 and min(part["scale"] for part in panels) * LETTER >= 11
+    page.emulate_media(media="print")  # paper is wide enough, or the chart is as wide as the paper
+    hidden, _, panels, copies = where(chart)
+    assert not copies and panels[0]["top"] == panels[1]["top"]
+    assert panels[-1]["right"] <= 240
+
+
+def test_the_words_of_the_y_axis_stand_where_they_stood(figures):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    boxes = {"strip": [0, 6, 5, 9], "entries": [[1, 0, 6, 3], [9, 1, 7, 2]]}
+    one, other, words, legend, *entries = figures.cut_chart(
+        pixels, [[0, 4, 18, 14], [18, 4, 12, 14]], **boxes
+    )
+    assert np.array_equal(np.vstack([legend, np.hstack([one, other])]), pixels[:18])
+    assert words.shape == (14, 5, 3) and np.array_equal(words[2:11], pixels[6:15, :5])
+    assert (words[:2] == 255).all() and (words[11:] == 255).all()
+    assert np.array_equal(entries[0], pixels[:3, 1:7])
+    assert np.array_equal(entries[1], pixels[1:3, 9:16])
+    assert len(figures.cut_chart(pixels, [[0, 0, 30, 20]], [0, 6, 5, 9], [])) == 2
+
+
 def test_a_picture_from_elsewhere_has_no_words(figures, tmp_path):
     for text in ("", "a description", "[1]", '{"titles": []}'):
         assert figures.read_words(text) == {}
@@ -483,6 +580,33 @@ def test_figures_are_webp_of_known_size_and_can_be_enlarged(site, page):
     assert dialog.locator("figure").bounding_box()["width"] > 1.2 * narrow
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
+
+
+CHARTS = ["06_sanity_checks", "08_ground_truth", "09_measured", "10_cams"]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_chart_scrolls_on_a_phone(site, page, name):
+    page.goto(f"{site}/notebooks/{name}.html")
+    charts = page.locator("article .chart:visible").all()
+    stacks = [chart for chart in charts if chart.locator(".stack").count()]
+    assert stacks
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for chart in charts:
+            assert chart.evaluate("chart => chart.scrollWidth - chart.clientWidth") == 0
+        for chart in stacks:
+            _, _, panels, _ = where(chart)
+            assert len(panels) > 1 and min(part["scale"] for part in panels) * LETTER >= 11
+            beside = [a["right"] - b["left"] for a, b in itertools.pairwise(panels)]
+            below = [b["top"] >= a["bottom"] for a, b in itertools.pairwise(panels)]
+            assert all(below) if width == 390 else np.abs(beside).max() < 0.1
+    page.set_viewport_size({"width": 1280, "height": 900})
+    narrow = stacks[0].bounding_box()["width"]
+    stacks[0].click()
+    large = page.get_by_role("dialog", name="Enlarged figure").locator(".chart")
+    _, _, panels, copies = where(large)
+    assert not copies and panels[-1]["right"] - panels[0]["left"] > 1.2 * narrow
 
 
 def test_the_joined_pages_lead_to_each_other(site, page):

@@ -2,7 +2,8 @@
 
 What `helpers.plotting` draws carries its words in its PNG, and where its pictures lie. Here each
 picture of a row is cut out into a file of its own, so that a narrow screen may wrap the row; titles
-and notes are text, in the colours of the theme. Any other PNG stays one picture.
+and notes are text, in the colours of the theme. Charts beside each other are cut apart, too, for a
+narrow screen to stack them. Any other PNG stays one picture.
 """
 
 import json
@@ -43,7 +44,8 @@ def convert(source: Path, folder: Path, name: str) -> tuple[dict, list]:
     """Write a PNG's pictures as WebP into a folder.
 
     Returns the words in the PNG, and of each file its name and ``(width, height)``: one a panel of
-    a row of pictures; else one, of a chart without the note below it.
+    a row of pictures; the parts of charts beside each other, see `cut_chart`; else one, of a chart
+    without the note below it.
     """
     with Image.open(source) as picture:
         words = read_words(picture.info.get("Description", ""))
@@ -51,6 +53,8 @@ def convert(source: Path, folder: Path, name: str) -> tuple[dict, list]:
     if words.get("panels"):
         rounded = np.clip(np.rint(pixels / STEP) * STEP, 0, 255).astype(np.uint8)
         parts = [rounded[y : y + high, x : x + wide] for x, y, wide, high in words["panels"]]
+    elif words.get("chart"):
+        parts = cut_chart(pixels, **words["chart"])
     else:
         parts = [pixels[: words.get("note_top")]]
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,25 @@ def convert(source: Path, folder: Path, name: str) -> tuple[dict, list]:
         Image.fromarray(part).save(folder / file, lossless=True)
         files.append((file, part.shape[1::-1]))
     return words, files
+
+
+def cut_chart(pixels: np.ndarray, panels: list, strip: list, entries: list) -> list[np.ndarray]:
+    """Parts of charts beside each other, from the boxes that `helpers.figure_words` gives.
+
+    The panels; the words of the y axis, in white as high as a panel, to stand before those that
+    have none; and if there is a legend, the whole of it and then its entries one by one.
+    """
+
+    def cut(box):
+        x, y, wide, high = box
+        return pixels[y : y + high, x : x + wide]
+
+    _, top, _, high = panels[0]
+    x, y, wide, tall = strip
+    words = np.full_like(pixels[:high, :wide], 255)
+    words[y - top : y - top + tall] = cut(strip)
+    legend = [pixels[:top], *map(cut, entries)] if entries else []
+    return [*map(cut, panels), words, *legend]
 
 
 def read_words(text: str) -> dict:
@@ -84,6 +107,8 @@ def markup(words: dict, shown: list, alt: str, first: bool) -> str:
     if not words:
         return f'{images[0]} alt="{alt}">'
     note = f'<p class="figure-note">{escape(words["note"])}</p>' if words["note"] else ""
+    if words.get("chart"):
+        return stack(images, shown, len(words["chart"]["panels"]), alt) + note
     if not words["panels"]:
         # never so small that its words, set for half its size, get too small to be read
         least = f"--least: {shown[0][1][0] // 2}px"
@@ -103,6 +128,32 @@ def markup(words: dict, shown: list, alt: str, first: bool) -> str:
     narrow = 3 if columns % 3 == 0 else min(columns, 2)
     style = f"--columns: {columns}; --narrow: {narrow}"
     return f'<div class="panels" role="img" aria-label="{alt}" style="{style}">{panels}</div>{note}'
+
+
+def stack(images: list[str], shown: list, count: int, alt: str) -> str:
+    """Charts beside each other as HTML, from the parts that `cut_chart` gives.
+
+    Where they stack, the words of the y axis are before each, and the legend's entries wrap.
+    """
+    wide = [width for _, (width, _) in shown]
+    # widths are numbers, of which the stylesheet makes shares of what is there
+    parts = [
+        f'{image} alt="" style="--wide: {width}">'
+        for image, width in zip(images, wide, strict=True)
+    ]
+    (first, *others), strip, legend = parts[:count], parts[count], parts[count + 1 :]
+    strip = strip.replace('class="', 'class="again ')
+    rows = [first, *(strip + panel for panel in others)]
+    whole, widest = sum(wide[:count]), max(wide[0], wide[count] + max(wide[1:count]))
+    above = ""
+    if legend:
+        entries = "".join(legend[1:])
+        above = f'<div class="legend">{legend[0]}</div><div class="entries">{entries}</div>'
+    return (
+        f'<div class="chart" role="img" aria-label="{alt}" style="--least: {whole // 2}px">'
+        f'<div class="stack" style="--whole: {whole}; --widest: {widest}">{above}'
+        f'<div class="charts">{"".join(f"<div>{row}</div>" for row in rows)}</div></div></div>'
+    )
 
 
 def row_length(boxes: list[list[int]]) -> int:
