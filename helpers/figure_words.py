@@ -43,16 +43,18 @@ def carry_words(figure: Figure, note: str, below: Text | None) -> None:
     figure.canvas.print_png = print_png
 
 
-def _cut_chart(figure: Figure, bottom: int) -> dict[str, list]:
+def _cut_chart(figure: Figure, bottom: int) -> dict[str, list] | None:
     """Boxes (left, top, width, height) in pixels of a figure's charts, that share their y axis.
 
     ``panels`` has a box a chart: side by side they are all of the figure below its legend and above
     the row ``bottom``. ``strip`` holds the words of the y axis, which stand before the first chart
-    alone; ``entries`` the legend's lines, each with its name.
+    alone; ``entries`` the legend's lines, each with its name. None if two charts' words overlap.
     """
     figure.canvas.draw()  # a legend's lines get their places when it is drawn
     width, height = figure.canvas.get_width_height()
     around = [axis.get_tightbbox() for axis in figure.axes]
+    if any(one.x1 > next.x0 for one, next in pairwise(around)):
+        return None
     top, entries = 0, []
     for legend in figure.legends:
         top = round(height - (legend.get_window_extent().y0 + max(box.y1 for box in around)) / 2)

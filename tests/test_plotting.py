@@ -238,7 +238,11 @@ def saved(figure, path):
 
 def draw_bars():
     rows = {"Guided Grad-CAM before pooling": (80.0, 2.0), "centre": (3.0, 1.0), "c": (99.0, 0.1)}
-    return show_bars([rows, dict(rows), rows], ["a", "a long one", "b\nb"], [9] * 3, "%", "so")
+    titles = ["begins further left", "b", "c\nc"]
+    figure = show_bars([rows, dict(rows), rows], titles, [9] * 3, "%", "so")
+    figure.axes[0].title.set_x(0.2)
+    figure.axes[0].set_xticks([0, 60], ["wide, and below", "more"])
+    return figure
 
 
 def draw_curves():
@@ -296,8 +300,9 @@ def test_a_chart_says_where_each_entry_of_its_legend_lies(tmp_path):
 
 
 def test_what_is_not_cut_says_nothing_of_it(tmp_path):
-    for i, figure in enumerate(
-        [show_row([GREY, GREY], ["a", "b"]), show_bars([{"a": (1, 0)}], "a")]
-    ):
-        words, _ = saved(figure, tmp_path / f"{i}.png")
-        assert words["titles"] == ([] if i else ["a", "b"]) and "chart" not in words
+    overlapping = show_bars([{"a": (1, 0)}] * 2, ["wider than there is room for " * 2, ""])
+    alone = show_bars([{"a": (1, 0)}], ["a"])
+    for figure in (show_row([GREY, GREY], ["a", "b"]), alone, overlapping):
+        words, _ = saved(figure, tmp_path / "figure.png")
+        assert words["titles"] == [axis.get_title() for axis in figure.axes if axis.images]
+        assert not words.get("chart")
