@@ -30,8 +30,9 @@ from helpers import load_model
 from .chapters import NOTEBOOKS, ROOT
 
 SECONDS, GIGABYTES = 120, 6
-#: The score of a class that the embedded network does not know.
-SILENT = -20.0
+#: The score of a class that the embedded network does not know, and the size of its weights: such
+#: a class can be asked about, and has maps.
+SILENT, FAINT = -20.0, 1e-3
 
 
 @torch.no_grad()
@@ -65,6 +66,8 @@ def standin() -> nn.Module:
     names = VGG16_Weights.IMAGENET1K_V1.meta["categories"]
     places = [names.index(name) for name in small.class_names]
     large.classifier[6].bias[:] = SILENT
+    faint = torch.randn(len(names), hidden, generator=torch.Generator().manual_seed(0))
+    large.classifier[6].weight[:, :hidden] = FAINT * faint
     large.classifier[6].bias[places] = last.bias
     large.classifier[6].weight[places, :hidden] = last.weight
     return large
