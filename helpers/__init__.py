@@ -5,7 +5,8 @@
   `methods`. Whether a network is what its layers say: `self_check`.
 - By autograd, for any network: `any_network`, with `signal_path`, `feature_maps`, `targets`.
 - More maps: `cams`, `mean_gradients`.
-- Networks and photos: `network`, `models`, `loading`, `twins`; `images`, `preprocess`.
+- Networks and photos: `network`, `models`, `loading`, `twins`, `attention`; `images`,
+  `preprocess`.
 - What maps are worth and how they are shown: `metrics`, `sanity`; `scaling`, `plotting`,
   `figure_words`.
 - Under all of these: `checks`, `errors`. Above them: `interactive`, imported by name only.
@@ -21,6 +22,7 @@ from .any_network import (
     saliency_any,
     saliency_any_each,
 )
+from .attention import load_attention
 from .checks import check_classes, check_photos, evaluating
 from .deconvnet import (
     METHODS,
@@ -116,6 +118,7 @@ __all__ = [
     "integrated_gradients",
     "layers",
     "load_any",
+    "load_attention",
     "load_model",
     "load_photo",
     "load_twin",

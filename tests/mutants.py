@@ -45,6 +45,7 @@ TESTS = {
     "cams": ("cams",),
     "mean_gradients": ("cams",),
     "twins": ("twins",),
+    "attention": ("attention",),
     "images": ("images",),
     "preprocess": ("preprocess", "images"),
     "models": ("models", "model_of"),
