@@ -51,7 +51,7 @@ SCALES = {"pointing": 100, "energy": 100, "other class": 1}
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a head is taught; chosen on the photos held out.
+    """How a head is taught; usual numbers, which were not searched.
 
     drop : share of the tokens that the transformer does not see, drawn anew for every photo.
     mix : photos' features are mixed in pairs, with a share drawn from Beta(mix, mix); 0 for not.
