@@ -69,7 +69,7 @@ class Recipe:
 
 RECIPES = {
     "pooling": Recipe(epochs=4, rate=2e-3, decay=0.01),
-    "transformer": Recipe(epochs=20, rate=1e-3, decay=0.05, drop=0.5, mix=0.2),
+    "transformer": Recipe(epochs=12, rate=1e-3, decay=0.05, drop=0.7),
 }
 
 
