@@ -46,7 +46,7 @@ COMMAND = "python -m training.attention --data path/to/tiny-imagenet-200"
 MEASURED = ASSETS / "attention_measured.json"
 BATCH = 100
 #: What the rulers are multiplied by: two are stored in percent.
-SCALES = {"pointing": 100, "energy": 100, "other class": 1}
+SCALES = {"pointing": 100, "energy": 100}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Recipe:
     """How a head is taught; usual numbers, which were not searched.
 
     drop : share of the tokens that the transformer does not see, drawn anew for every photo.
-    mix : photos' features are mixed in pairs, with a share drawn from Beta(mix, mix); 0 for not.
     """
 
     epochs: int
@@ -63,7 +62,6 @@ class Recipe:
     smoothing: float = 0.1
     batch_size: int = 256
     drop: float = 0.0
-    mix: float = 0.0
     seed: int = 0
 
 
@@ -136,11 +134,7 @@ def teach(
         bar, total = tqdm(order, f"epoch {epoch + 1}/{recipe.epochs}", mininterval=5), 0.0
         for step, chosen in enumerate(bar):
             x = maps[chosen].to(device).float()
-            wanted = F.one_hot(labels[chosen], classes).to(device).float()
-            if recipe.mix:
-                share = float(np.random.beta(recipe.mix, recipe.mix))
-                x, wanted = x.lerp(x.flip(0), share), wanted.lerp(wanted.flip(0), share)
-            scores = unseen(head, x, recipe.drop)
+            wanted, scores = labels[chosen].to(device), unseen(head, x, recipe.drop)
             loss = F.cross_entropy(scores, wanted, label_smoothing=recipe.smoothing)
             optimiser.zero_grad()
             loss.backward()
@@ -173,11 +167,7 @@ def new_head(name: str, maps: torch.Tensor, classes: int) -> tuple[nn.Module, di
         architecture |= {"side": maps.shape[2] // 2, "fold": 2, "width": 128, "depth": 4}
         architecture |= {"heads": 4, "hidden": 256}
     torch.manual_seed(RECIPES[name].seed)
-    np.random.seed(RECIPES[name].seed)
-    head = HEADS[name][0](**architecture)
-    if isinstance(head, AttentionPooling):
-        nn.init.normal_(head.query)  # a query of zeros has no gradient for the keys
-    return head, architecture
+    return HEADS[name][0](**architecture), architecture
 
 
 def teach_all(model, data: Path, every: int, out: Path) -> None:
@@ -239,16 +229,95 @@ def against(head: AttentionPooling, maps: torch.Tensor, classes: torch.Tensor) -
 
     correlation : of the two.
     places : share of the places that get more than their share of attention.
-    against : share of these that speak against the class.
+    against : share of these that speak against the class, each beside a place whose value is 0;
+        ``against, bias shared``: the bias is given to all places; ``against, mean class``: beside
+        what the place says for the mean class, which changes no probability.
     """
+    rows = torch.arange(len(maps))
     with torch.no_grad():
         attention = head.attention(maps).flatten(1)
-        exact = head.contributions(maps)[torch.arange(len(maps)), classes].flatten(1)
+        values = head.value(maps)
+    beside = {
+        "against": values,
+        "against, bias shared": values + head.bias.detach()[:, None, None],
+        "against, mean class": values - values.mean(dim=1, keepdim=True),
+    }
     high = attention > 1 / attention.shape[1]
+    exact = attention * values[rows, classes].flatten(1)
+    negative = {name: v[rows, classes].flatten(1) < 0 for name, v in beside.items()}
     return {
         "correlation": list(map(correlation, attention, exact)),
         "places": high.float().mean(dim=1).tolist(),
-        "against": ((exact < 0) & high).sum(dim=1).div(high.sum(dim=1)).tolist(),
+        **{name: (n & high).sum(1).div(high.sum(1)).tolist() for name, n in negative.items()},
+    }
+
+
+@torch.no_grad()
+def without(
+    head: nn.Module, maps: torch.Tensor, classes: torch.Tensor, missing: torch.Tensor
+) -> torch.Tensor:
+    """Probability of each photo's class, ``(N,)``, if a head does not get some of the places.
+
+    ``missing`` int64 ``(N, k)``: which ones, row by row. Shares of attention grow so that they add
+    up to 1 again; a transformer never sees these tokens.
+    """
+    rows = torch.arange(len(maps))[:, None]
+    if isinstance(head, AttentionPooling):
+        shares = head.attention(maps).flatten(1)
+        shares[rows, missing] = 0
+        values = head.value(maps).flatten(2)
+        scores = torch.einsum("np,ncp->nc", shares / shares.sum(1, keepdim=True), values)
+        scores = scores + head.bias
+    else:
+        tokens = head.tokens(maps)
+        stay = torch.ones(tokens.shape[:2], dtype=torch.bool)
+        stay[rows, missing + 1] = False  # the class token goes first
+        scores = head.read(head.blocks(tokens[stay].view(len(maps), -1, tokens.shape[2])))
+    return scores.softmax(dim=1)[rows[:, 0], classes]
+
+
+def measure_head(
+    head: nn.Module, maps: torch.Tensor, labels: torch.Tensor, boxes: list, side: int
+) -> dict:
+    """What the photos with these maps say about a head; boxes in pixels, of ``side`` a photo."""
+    found, about = defaultdict(lambda: defaultdict(list)), defaultdict(list)
+    by_lot = torch.Generator().manual_seed(0)
+    for start in tqdm(range(0, len(maps), BATCH), type(head).__name__, unit=" batches"):
+        part, c = maps[start : start + BATCH].float(), labels[start : start + BATCH]
+        with torch.no_grad():
+            scores = head(part)
+        # the likeliest class that is not the one asked about
+        other = scores.scatter(1, c[:, None], -torch.inf).argmax(dim=1)
+        mine, others = maps_of(head, part, c), maps_of(head, part, other)
+        about["probability"] += scores.softmax(dim=1).gather(1, c[:, None])[:, 0].tolist()
+        if isinstance(head, AttentionPooling):
+            for what, values in against(head, part, c).items():
+                about[what] += values
+        for method, values in mine.items():
+            rulers = found[method]
+            rulers["other class"] += map(correlation, values, others[method])
+            for i, picture in enumerate(resize_maps(values, (side, side)), start):
+                left, top, right, bottom = boxes[i]
+                share = (right - left) * (bottom - top) / side**2
+                energy = energy_in_box(picture, boxes[i])
+                rulers["pointing"].append(pointing_game(picture, boxes[i]))
+                rulers["energy"].append(share if np.isnan(energy) else energy)
+        lot = torch.rand(next(iter(mine.values())).shape, generator=by_lot)
+        for method, values in {**mine, "by lot": lot}.items():
+            order = values.flatten(1).argsort(dim=1, descending=True)
+            quarter = order.shape[1] // 4
+            for what, missing in {
+                "without strongest": order[:, :quarter],
+                "without weakest": order[:, -quarter:],
+            }.items():
+                found[method][what] += without(head, part, c, missing).tolist()
+    return {
+        "accuracy_percent": accuracy(head, maps, labels),
+        **{what: mean(values, 1) for what, values in about.items()},
+        "maps": {
+            method: {ruler: mean(values, SCALES.get(ruler, 1)) for ruler, values in rulers.items()}
+            for method, rulers in found.items()
+        },
     }
 
 
@@ -259,38 +328,11 @@ def measure(model, data: Path, limit: int | None, heads: Path = ASSETS) -> dict:
     photos, labels = photos[chosen], torch.from_numpy(labels[chosen])
     known, side = read_boxes(data), model.input_size
     boxes = [tuple(edge * side // SIDE for edge in known[files[i]]) for i in chosen]
+    maps = feature_maps(model, photos, list(HEADS))
     report = {}
     for name in HEADS:
         head = load_attention(name, "cpu", heads).network.head
-        maps = feature_maps(model, photos, [name])[name]
-        found, about = defaultdict(lambda: defaultdict(list)), defaultdict(list)
-        for start in tqdm(range(0, len(photos), BATCH), name, unit=" batches"):
-            part, c = maps[start : start + BATCH].float(), labels[start : start + BATCH]
-            with torch.no_grad():
-                scores = head(part)
-            # the likeliest class that is not the one asked about
-            other = scores.scatter(1, c[:, None], -torch.inf).argmax(dim=1)
-            mine, others = maps_of(head, part, c), maps_of(head, part, other)
-            if name == "pooling":
-                for what, values in against(head, part, c).items():
-                    about[what] += values
-            for method, values in mine.items():
-                rulers = found[method]
-                rulers["other class"] += map(correlation, values, others[method])
-                for i, picture in enumerate(resize_maps(values, (side, side)), start):
-                    left, top, right, bottom = boxes[i]
-                    share = (right - left) * (bottom - top) / side**2
-                    energy = energy_in_box(picture, boxes[i])
-                    rulers["pointing"].append(pointing_game(picture, boxes[i]))
-                    rulers["energy"].append(share if np.isnan(energy) else energy)
-        report[name] = {
-            "accuracy_percent": accuracy(head, maps, labels),
-            **{what: mean(values, 1) for what, values in about.items()},
-            "maps": {
-                method: {ruler: mean(values, SCALES[ruler]) for ruler, values in rulers.items()}
-                for method, rulers in found.items()
-            },
-        }
+        report[name] = measure_head(head, maps[name], labels, boxes, side)
     return {
         "command": COMMAND,
         "weights_sha256": json.loads((heads / CARD.name).read_text())["sha256"],
@@ -304,7 +346,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="as for training.train")
     parser.add_argument("--out", type=Path, default=ASSETS, help="folder for the three files")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="cpu, cuda, mps; the best there is unless given")
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--teach-only", action="store_true", help="measure nothing")
     parts.add_argument("--measure-only", action="store_true", help="teach nothing")
