@@ -17,12 +17,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .checks import check_finite
 from .errors import ModelError, ModelUnavailable
 from .models import ASSETS, Model, load_model, read_weights
 from .models import CARD as FEATURES_CARD
 
 WEIGHTS = ASSETS / "attention.safetensors"
 CARD = ASSETS / "attention.json"
+
+
+def _check_maps(maps: torch.Tensor, channels: int) -> None:
+    """A ``ModelError`` unless they are feature maps ``(N, channels, h, w)``."""
+    if maps.ndim != 4 or maps.shape[1] != channels:
+        raise ModelError(
+            f"Expected feature maps (N, {channels}, h, w), got {tuple(maps.shape)}. Give what the "
+            "layers below the head make of photos; the maps of a single one are maps[None]."
+        )
 
 
 class AttentionPooling(nn.Module):
@@ -43,6 +53,11 @@ class AttentionPooling(nn.Module):
     width : int
         ``d``, the length of query and keys.
 
+    Raises
+    ------
+    ModelError
+        From each of its methods, if the maps are no ``(N, channels, h, w)``.
+
     Examples
     --------
     >>> pooling = AttentionPooling(8, classes=3)
@@ -53,13 +68,15 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.zeros(width))
         self.key = nn.Conv2d(channels, width, 1, bias=False)
         self.value = nn.Conv2d(channels, classes, 1, bias=False)
+        # not of zeros, which have no gradient for the keys
+        self.query = nn.Parameter(torch.randn(width))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def attention(self, maps: torch.Tensor) -> torch.Tensor:
-        """``a`` of feature maps ``(N, C, h, w)``: ``(N, h, w)``, positive, with the sum 1."""
+        """``a`` of feature maps ``(N, C, h, w)``: ``(N, h, w)``, >= 0, with the sum 1."""
+        _check_maps(maps, self.key.in_channels)
         asked = torch.einsum("d,ndhw->nhw", self.query, self.key(maps)) / len(self.query) ** 0.5
         return asked.flatten(1).softmax(dim=1).view_as(asked)
 
@@ -73,10 +90,17 @@ class AttentionPooling(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    r"""``softmax(Q K^T / sqrt(d)) V`` in several heads (Vaswani et al. 2017, equation 1)."""
+    r"""``softmax(Q K^T / sqrt(d)) V`` in several heads (Vaswani et al. 2017, equation 1).
+
+    A ``ModelError`` if the width is no multiple of the heads.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if heads < 1 or width % heads:
+            raise ModelError(
+                f"{heads} heads cannot share a width of {width} equally; choose a divisor of it."
+            )
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -131,6 +155,12 @@ class TokenTransformer(nn.Module):
     width, depth, heads, hidden : int
         Length of a token, layers, heads of a layer, units between a layer's two linear ones.
 
+    Raises
+    ------
+    ModelError
+        If the width is no multiple of the heads; later, if maps are no ``(N, channels, side * fold,
+        side * fold)``.
+
     Examples
     --------
     >>> network = TokenTransformer(8, classes=3, side=4, width=16, depth=2, heads=2, hidden=16)
@@ -151,7 +181,7 @@ class TokenTransformer(nn.Module):
         hidden: int = 256,
     ) -> None:
         super().__init__()
-        self.side, self.fold = side, fold
+        self.channels, self.side, self.fold = channels, side, fold
         self.embed = nn.Linear(channels * fold**2, width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(0.02 * torch.randn(1, side**2, width))
@@ -162,8 +192,9 @@ class TokenTransformer(nn.Module):
     def tokens(self, maps: torch.Tensor) -> torch.Tensor:
         """``(N, 1 + side^2, width)``, the class token first, of maps ``(N, C, h, w)``.
 
-        A ``ModelError`` if ``h`` and ``w`` are not ``side * fold``.
+        A ``ModelError`` if there are other channels, or ``h`` and ``w`` are not ``side * fold``.
         """
+        _check_maps(maps, self.channels)
         n, wanted = len(maps), self.side * self.fold
         if maps.shape[2:] != (wanted, wanted):
             raise ModelError(
@@ -201,6 +232,37 @@ def _as_map(row: torch.Tensor) -> torch.Tensor:
     return row.reshape(-1, side, side)
 
 
+def _what(value: object) -> str:
+    """A tensor's shape, or what else it is."""
+    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _checked(attentions: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The layers' attentions, if they are; else a ``ModelError``. See :func:`rollout`."""
+    attentions = list(attentions)
+    tensors = [a for a in attentions if isinstance(a, torch.Tensor) and a.ndim == 4 and a.numel()]
+    kinds = {(len(a), *a.shape[2:], a.dtype, a.device) for a in tensors}
+    if not (
+        len(kinds) == 1
+        and len(tensors) == len(attentions)
+        and tensors[0].shape[2] == tensors[0].shape[3] > 1
+    ):
+        raise ModelError(
+            "Expected each layer's attention, (N, heads, T, T) with T > 1 and the class token "
+            "first, of the same photos, in one dtype and on one device; got "
+            f"{', '.join(dict.fromkeys(map(_what, attentions))) or 'none'}."
+        )
+    for one in attentions:
+        check_finite(one, "The attentions hold")
+        # in half precision the shares are rounded
+        if one.min() < 0 or (one.detach().float().sum(dim=-1) - 1).abs().max() > 1e-2:
+            raise ModelError(
+                "Each row of an attention holds shares, which are >= 0 and have the sum 1; here "
+                "are others. Take what is behind the softmax, without dropout and not transposed."
+            )
+    return attentions
+
+
 def rollout(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
     r"""Attention rollout (Abnar and Zuidema 2020): what reaches the class token by attention.
 
@@ -211,16 +273,22 @@ def rollout(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
     ----------
     attentions : sequence of torch.Tensor
         Of each layer, the first one first: ``(N, heads, T, T)``, the class token being token 0 of
-        T.
+        T; each row is >= 0, with the sum 1. Layers may differ in their heads.
+
+    Raises
+    ------
+    ModelError
+        If the attentions are others, hold NaN, or the T - 1 places are not those of a square.
 
     Returns
     -------
     torch.Tensor
-        ``(N, side, side)``, positive; with the class token's own share the sum is 1.
+        ``(N, side, side)``, >= 0, without a graph; with the class token's own share the sum is 1.
     """
+    attentions = _checked(attentions)
     flow = torch.eye(attentions[0].shape[-1]).to(attentions[0])
     for attention in attentions:
-        mean = attention.mean(dim=1)
+        mean = attention.detach().mean(dim=1)
         flow = (mean + torch.eye(len(mean[0])).to(mean)) / 2 @ flow
     return _as_map(flow[:, 0, 1:])
 
@@ -236,26 +304,48 @@ def relevance(attentions: Sequence[torch.Tensor], score: torch.Tensor) -> torch.
     attentions : sequence of torch.Tensor
         As for :func:`rollout`, with the graph they were computed in.
     score : torch.Tensor
-        The scores to ask about, one a photo, ``(N,)``; their graph stays.
+        The scores to ask about, one a photo, ``(N,)``, with that graph, which stays. To ask inside
+        ``torch.no_grad`` is fine, to attend or to take the score there is not.
 
     Raises
     ------
     ModelError
-        If the attentions have no graph.
+        As :func:`rollout`. If there is not one score a photo; if the attentions have no graph, or
+        none leads to them from the score; if score or gradients are NaN or infinite.
 
     Returns
     -------
     torch.Tensor
-        ``(N, side, side)``, >= 0.
+        ``(N, side, side)``, >= 0, without a graph.
     """
+    attentions = _checked(attentions)
+    photos = len(attentions[0])
+    if not isinstance(score, torch.Tensor) or score.shape != (photos,):
+        raise ModelError(
+            f"Expected one score a photo, ({photos},), got {_what(score)}: "
+            "scores.gather(1, classes[:, None])[:, 0]."
+        )
+    check_finite(score, "The scores hold")
     if not all(attention.requires_grad for attention in attentions):
         raise ModelError(
             "The attentions have no gradient: attend outside torch.no_grad, to feature maps that "
             "require one (maps.requires_grad_())."
         )
-    gradients = torch.autograd.grad(score.sum(), list(attentions), retain_graph=True)
-    total = torch.eye(attentions[0].shape[-1]).to(attentions[0]).repeat(len(score), 1, 1)
+    try:  # given ones, as a sum made inside torch.no_grad would have no graph
+        gradients = torch.autograd.grad(
+            score, attentions, torch.ones_like(score), retain_graph=True
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ModelError(
+            "No graph leads from the score to these attentions: take both from one and the same "
+            "call of attend, outside torch.no_grad, and do not detach them. After backward(), "
+            f"attend anew. ({error})"
+        ) from error
+    total = torch.eye(attentions[0].shape[-1]).to(attentions[0]).repeat(photos, 1, 1)
     for attention, gradient in zip(attentions, gradients, strict=True):
+        check_finite(gradient, "The gradients of the attentions hold")
         total = total + (attention * gradient).detach().clamp(min=0).mean(dim=1) @ total
     return _as_map(total[:, 0, 1:])
 
@@ -305,7 +395,8 @@ def load_attention(name: str, device: str | None = None, assets: Path = ASSETS) 
     ModelError
         If there is no such head, or the device is none of this machine.
     ModelUnavailable
-        If weights are missing or damaged, or the heads were taught on other features.
+        If weights are missing or damaged, do not fit their card, or the heads were taught on other
+        features.
 
     Examples
     --------
@@ -315,17 +406,24 @@ def load_attention(name: str, device: str | None = None, assets: Path = ASSETS) 
     >>> model.network(x).shape, model.network.head.attention(model.network.features(x)).ndim
     (torch.Size([1, 108]), 3)
     """
-    if name not in HEADS:
+    if name not in tuple(HEADS):  # a list, too, is none of them
         raise ModelError(f"There is no head {name!r}; choose one of {', '.join(HEADS)}.")
     facts, weights = read_weights(assets / WEIGHTS.name, assets / CARD.name)
-    if facts["features_sha256"] != json.loads(FEATURES_CARD.read_text())["sha256"]:
+    model = load_model("embedded", device)
+    try:
+        taught_on = facts["features_sha256"]
+        head = HEADS[name][0](**facts["heads"][name]["architecture"])
+        own = {key: value for key, value in weights.items() if key.startswith(f"{name}/")}
+        head.load_state_dict({key.removeprefix(f"{name}/"): value for key, value in own.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"{CARD.name} does not fit {WEIGHTS.name}; install the package again, or teach the "
+            "heads anew: python -m training.attention."
+        ) from error
+    if taught_on != json.loads(FEATURES_CARD.read_text())["sha256"]:
         raise ModelUnavailable(
             "The embedded network has other weights than when the heads were taught; teach them "
             "anew: python -m training.attention."
         )
-    model = load_model("embedded", device)
-    head = HEADS[name][0](**facts["heads"][name]["architecture"])
-    own = {key: value for key, value in weights.items() if key.startswith(f"{name}/")}
-    head.load_state_dict({key.removeprefix(f"{name}/"): value for key, value in own.items()})
     network = OnFeatures(features_below(model.network, name), head.to(model.device)).eval()
     return replace(model, name=f"attention {name}", network=network)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 
@@ -23,12 +24,14 @@ from helpers import (
     Preprocess,
     grad_cam_any,
     load_attention,
+    models,
 )
 from helpers import attention as module
 from helpers.attention import (
     HEADS,
     AttentionPooling,
     OnFeatures,
+    SelfAttention,
     TokenTransformer,
     features_below,
     relevance,
@@ -42,7 +45,6 @@ from training.data import read_split
 def pooling():
     torch.manual_seed(0)
     head = AttentionPooling(6, classes=4, width=5).double()
-    nn.init.normal_(head.query)
     nn.init.normal_(head.bias)
     return head
 
@@ -112,6 +114,25 @@ def test_a_part_is_value_times_gradient(pooling):
     assert want.abs().max() > 1e-3
 
 
+def test_the_query_is_drawn_last():
+    """So that a seed gives the keys and values it gave when the query was drawn by others."""
+    torch.manual_seed(0)
+    head = AttentionPooling(6, classes=4)
+    torch.manual_seed(0)
+    key, value = nn.Conv2d(6, 64, 1, bias=False), nn.Conv2d(6, 4, 1, bias=False)
+    assert torch.equal(head.key.weight, key.weight) and torch.equal(head.value.weight, value.weight)
+    assert torch.equal(head.query, nn.init.normal_(torch.empty(64))) and head.query.std() > 0.5
+    head(torch.rand(2, 6, 3, 3)).square().sum().backward()
+    assert head.key.weight.grad.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("method", ["forward", "attention", "contributions"])
+@pytest.mark.parametrize("shape", [(6, 2, 4), (1, 5, 2, 4), (1, 6, 8)])
+def test_pooling_refuses_other_maps(pooling, method, shape):
+    with pytest.raises(ModelError, match=r"maps \(N, 6, h, w\), got .*maps\[None\]"):
+        getattr(pooling, method)(torch.rand(shape, dtype=torch.float64))
+
+
 # ------------------------------------------------------------ the transformer
 
 
@@ -150,6 +171,20 @@ def test_a_token_is_a_window(transformer, maps):
 def test_another_size_is_refused(transformer):
     with pytest.raises(ModelError, match="6 x 6 places, not for 8 x 6"):
         transformer(torch.rand(1, 3, 8, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 4, 6, 6), (1, 3, 36)])
+@pytest.mark.parametrize("method", ["forward", "attend", "tokens"])
+def test_the_transformer_refuses_other_maps(transformer, method, shape):
+    with pytest.raises(ModelError, match=r"maps \(N, 3, h, w\), got .*maps\[None\]"):
+        getattr(transformer, method)(torch.rand(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("heads", [3, 0, -4])
+def test_heads_share_the_width_equally(heads):
+    assert SelfAttention(16, 8)(torch.rand(1, 3, 16))[1].shape == (1, 8, 3, 3)
+    with pytest.raises(ModelError, match=f"{heads} heads cannot share a width of 16"):
+        SelfAttention(16, heads)
 
 
 # ------------------------------------------------------------ rollout and relevance
@@ -197,6 +232,123 @@ def test_relevance_without_a_gradient_says_what_to_do(transformer, maps):
         scores, attentions = transformer.attend(maps)
     with pytest.raises(ModelError, match=r"maps.requires_grad_\(\)"):
         relevance(attentions, scores[:, 0])
+
+
+OTHERS = "Expected each layer's attention"
+SHARES = "behind the softmax"
+#: Not what a transformer's layers attend with, made of what they do; and what the refusal says.
+SPOILT = {
+    "no layer": (lambda layers: [], f"{OTHERS}.*got none"),
+    "no tensors": (lambda layers: [None] * 3, f"{OTHERS}.*got NoneType"),
+    "one of no tensor": (lambda layers: [*layers[:2], None], OTHERS),
+    "mean over the heads": (lambda layers: [a.mean(dim=1) for a in layers], OTHERS),
+    "the class token's row": (lambda layers: [a[:, :, :1] for a in layers], OTHERS),
+    "one token": (lambda layers: [torch.ones_like(a[:, :, :1, :1]) for a in layers], OTHERS),
+    "no photo": (lambda layers: [a[:0] for a in layers], OTHERS),
+    "no head": (lambda layers: [a[:, :0] for a in layers], OTHERS),
+    "other photos": (lambda layers: [layers[0][:1], *layers[1:]], OTHERS),
+    "other tokens": (
+        lambda layers: [layers[0][:, :, :5, :5].softmax(dim=-1), *layers[1:]],
+        rf"{OTHERS}.*got \(2, 4, 5, 5\), \(2, 4, 10, 10\)",
+    ),
+    "other dtype": (lambda layers: [layers[0].float(), *layers[1:]], OTHERS),
+    "other device": (lambda layers: [layers[0].to("meta"), *layers[1:]], OTHERS),
+    "NaN": (lambda layers: [*layers[:2], layers[2] * torch.nan], "attentions hold NaN"),
+    "logits": (lambda layers: [a.log() for a in layers], SHARES),
+    "negative shares": (lambda layers: [5 * a - 0.4 for a in layers], SHARES),
+    "large shares": (lambda layers: [1.02 * a for a in layers], SHARES),
+    "small shares": (lambda layers: [*layers[:2], 0.98 * layers[2]], SHARES),
+    "transposed": (lambda layers: [a.transpose(2, 3) for a in layers], SHARES),
+    "dropout": (lambda layers: [F.dropout(a, 0.5) for a in layers], SHARES),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_what_is_no_attention_is_refused(transformer, maps, what):
+    spoil, words = SPOILT[what]
+    scores, attentions = transformer.attend(maps)
+    spoilt = spoil(attentions)
+    if what == "negative shares":  # with the right sum: each check has to see its own
+        torch.testing.assert_close(spoilt[0].sum(dim=-1), torch.ones(2, 4, 10).double())
+    with pytest.raises(ModelError, match=words):
+        rollout(spoilt)
+    with pytest.raises(ModelError, match=words):
+        relevance(spoilt, scores[:, 0])
+
+
+def test_rounded_shares_and_other_heads_are_fine(transformer, maps):
+    scores, attentions = transformer.attend(maps)
+    rounded = [attention.bfloat16() for attention in attentions]
+    assert max((a.float().sum(dim=-1) - 1).abs().max() for a in rounded) > 1e-3
+    want = rollout(attentions).bfloat16()
+    torch.testing.assert_close(rollout(tuple(rounded)), want, rtol=0.05, atol=1e-3)
+    fewer = [attentions[0][:, :1].expand(-1, 2, -1, -1), *attentions[1:]]
+    one = [attentions[0][:, :1], *attentions[1:]]
+    torch.testing.assert_close(rollout(fewer), rollout(one))
+    assert not torch.allclose(rollout(one), rollout(attentions), rtol=0.01)
+
+
+EACH = r"one score a photo, \(2,\), got .*scores.gather\(1, classes\[:, None\]\)\[:, 0\]"
+GRAPH = "one and the same call of attend"
+#: Not one score a photo with the graph, made of the scores; and what the refusal says.
+SCORES = {
+    "of all classes": (lambda scores: scores, EACH),
+    "of one class, as a column": (lambda scores: scores[:, :1], EACH),
+    "of one photo": (lambda scores: scores[:1, 0], EACH),
+    "their sum": (lambda scores: scores[:, 0].sum(), EACH),
+    "a number": (lambda scores: scores[0, 0].item(), EACH),
+    "an array": (lambda scores: scores[:, 0].detach().numpy(), EACH),
+    "NaN": (lambda scores: scores[:, 0] * torch.nan, "scores hold NaN"),
+    "a root of 0": (lambda scores: (scores[:, 0] * 0).sqrt(), "gradients .* hold NaN"),
+    "detached": (lambda scores: scores[:, 0].detach(), GRAPH),
+    "of nothing": (lambda scores: torch.ones(2, requires_grad=True) * 2, GRAPH),
+}
+
+
+@pytest.mark.parametrize("what", SCORES)
+def test_what_is_not_one_score_a_photo_is_refused(transformer, maps, what):
+    make, words = SCORES[what]
+    scores, attentions = transformer.attend(maps)
+    with pytest.raises(ModelError, match=words):
+        relevance(attentions, make(scores))
+
+
+def test_scores_of_another_pass_are_refused(transformer, maps):
+    scores, attentions = transformer.attend(maps)
+    others, _ = transformer.attend(maps)
+    with pytest.raises(ModelError, match=GRAPH):
+        relevance(attentions, others[:, 0])
+    with torch.no_grad():
+        late = scores.gather(1, torch.tensor([[0], [1]]))[:, 0]
+    with pytest.raises(ModelError, match=GRAPH):
+        relevance(attentions, late)
+    assert relevance(attentions, scores[:, 0]).max() > 0
+    scores.sum().backward()
+    with pytest.raises(ModelError, match=r"After backward\(\), attend anew"):
+        relevance(attentions, scores[:, 0])
+
+
+def test_full_memory_is_not_blamed_on_the_scores(transformer, maps, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("full")
+
+    scores, attentions = transformer.attend(maps)
+    monkeypatch.setattr(torch.autograd, "grad", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        relevance(attentions, scores[:, 0])
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_maps_are_made_without_a_graph_and_where_there_is_none(transformer, maps, without):
+    scores, attentions = transformer.attend(maps)
+    score = scores[:, 2]
+    assert score.requires_grad and all(a.requires_grad for a in attentions)
+    want = relevance(attentions, score), rollout(attentions)
+    assert not any(found.requires_grad for found in want)
+    with without():
+        found = relevance(attentions, score), rollout(attentions)
+    for one, other in zip(found, want, strict=True):
+        assert torch.equal(one, other) and one.std() > 1e-6
 
 
 def test_tokens_that_are_no_square_are_refused():
@@ -292,9 +444,57 @@ def test_grad_cam_finds_the_tokens(photos, heads):
     torch.testing.assert_close(got, want.detach(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_all_of_a_head_goes_to_the_device(heads, name):
+    model = load_attention(name, "meta", heads)
+    parameters = dict(model.network.named_parameters())
+    assert {key.split(".")[0] for key in parameters} == {"features", "head"}
+    assert all(parameter.is_meta for parameter in parameters.values())
+    assert model.device == torch.device("meta")
+
+
+#: What may be wrong with a card, as a change of its facts.
+CARDS = {
+    "no features": lambda facts: facts.pop("features_sha256"),
+    "no heads": lambda facts: facts.pop("heads"),
+    "no such head": lambda facts: facts["heads"].pop("transformer"),
+    "no architecture": lambda facts: facts["heads"]["transformer"].clear(),
+    "heads in a list": lambda facts: facts.update(heads=[]),
+    "unknown part": lambda facts: facts["heads"]["transformer"]["architecture"].update(dropout=0.1),
+    "other width": lambda facts: facts["heads"]["transformer"]["architecture"].update(width=64),
+    "other depth": lambda facts: facts["heads"]["transformer"]["architecture"].update(depth=3),
+    "no divisor": lambda facts: facts["heads"]["transformer"]["architecture"].update(heads=3),
+}
+
+
+@pytest.mark.parametrize("what", CARDS)
+def test_a_card_that_does_not_fit_is_refused(heads, tmp_path, what):
+    shutil.copy(heads / module.WEIGHTS.name, tmp_path)
+    facts = json.loads((heads / module.CARD.name).read_text())
+    card = tmp_path / module.CARD.name
+    card.write_text(json.dumps(facts))
+    assert load_attention("transformer", "meta", tmp_path).name == "attention transformer"
+    CARDS[what](facts)
+    card.write_text(json.dumps(facts))
+    words = r"attention.json does not fit attention.safetensors; .* python -m training.attention\."
+    with pytest.raises(ModelUnavailable, match=words):
+        load_attention("transformer", "meta", tmp_path)
+
+
+def test_a_missing_embedded_card_is_refused(heads, monkeypatch):
+    for place, card in ((models, "CARD"), (module, "FEATURES_CARD")):
+        monkeypatch.setattr(place, card, models.ASSETS / "gone.json")
+    with pytest.raises(ModelUnavailable, match="gone.json is missing"):
+        load_attention("pooling", "cpu", heads)
+
+
+@pytest.mark.parametrize("name", ["mean", None, ["pooling"], {}])
+def test_an_unknown_head_is_refused(heads, name):
+    with pytest.raises(ModelError, match="There is no head .*; choose one of pooling, transformer"):
+        load_attention(name, "cpu", heads)
+
+
 def test_what_cannot_be_loaded_is_refused(heads, monkeypatch, tmp_path):
-    with pytest.raises(ModelError, match="no head 'mean'; choose one of pooling, transformer"):
-        load_attention("mean", "cpu", heads)
     with pytest.raises(ModelUnavailable, match="missing"):
         load_attention("pooling", "cpu", tmp_path)
     card = tmp_path / "embedded.json"
