@@ -598,6 +598,53 @@ def test_what_speaks_against(pooling):
     assert 0 < sum(found["against"]) < 3
 
 
+def test_against_what_a_place_speaks(pooling):
+    """The bias for all places, or the mean class beside it: the scores' differences stay."""
+    torch.manual_seed(2)
+    maps, c = torch.rand(20, 6, 2, 4, dtype=torch.float64), torch.arange(20) % 4
+    nn.init.normal_(pooling.bias, std=0.2)
+    found = training.against(pooling, maps, c)
+    with torch.no_grad():
+        a, values = pooling.attention(maps), pooling.value(maps)
+    for i in range(20):
+        high = a[i] > 1 / 8
+        shared = values[i, c[i]] + pooling.bias[c[i]] < 0
+        beside = values[i, c[i]] < values[i].mean(dim=0)
+        for what, negative in {"bias shared": shared, "mean class": beside}.items():
+            want = (negative & high).sum() / high.sum()
+            assert found[f"against, {what}"][i] == pytest.approx(want.item())
+    kinds = [found[k] for k in ("against", "against, bias shared", "against, mean class")]
+    assert all(a != b for a, b in itertools.combinations(kinds, 2))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_without_some_places(name, pooling, transformer):
+    head = {"pooling": pooling, "transformer": transformer}[name]
+    side = 4 if name == "pooling" else 2 * transformer.side
+    maps = torch.rand(2, head_channels(head), side, side, dtype=torch.float64)
+    c, places = torch.tensor([1, 0]), 16 if name == "pooling" else transformer.side**2
+    none = training.without(head, maps, c, torch.zeros(2, 0, dtype=torch.int64))
+    with torch.no_grad():
+        full = head(maps).softmax(dim=1)[torch.arange(2), c]
+    torch.testing.assert_close(none, full)
+    # what a missing place holds makes no difference, and what another one holds does
+    missing, other = maps.clone(), maps.clone()
+    step = side // round(places**0.5)
+    missing[0, :, :step, :step] += 1  # place 0
+    other[0, :, :step, step : 2 * step] += 1  # place 1
+    gone = torch.zeros(2, 1, dtype=torch.int64)
+    want = training.without(head, maps, c, gone)
+    torch.testing.assert_close(training.without(head, missing, c, gone), want)
+    assert not torch.allclose(training.without(head, other, c, gone)[0], want[0])
+    assert not torch.allclose(want, full)
+
+
+def head_channels(head):
+    if isinstance(head, AttentionPooling):
+        return head.key.in_channels
+    return head.embed.in_features // head.fold**2
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Six photos of each of three classes to learn from and two to measure, with a bright corner.
@@ -655,6 +702,8 @@ def test_from_photos_to_numbers(folder, small, capsys):
     assert (report["photos"], report["pixels"]) == (6, 64)
     assert report["weights_sha256"] == facts["sha256"]
     rows = {n: r for head in report["heads"].values() for n, r in head["maps"].items()}
+    taken = {"without strongest", "without weakest"}
+    assert rows.pop("by lot").keys() == taken < rows["rollout"].keys()
     assert list(rows) == [
         "attention", "contribution", "last attention", "rollout", "relevance", "Grad-CAM",
     ]  # fmt: skip
