@@ -45,7 +45,8 @@ def test_embedded_model_knows_108_classes(embedded):
 
 def test_embedded_model_is_small():
     assert models.WEIGHTS.stat().st_size <= 10e6
-    assert sum(path.stat().st_size for path in models.ASSETS.iterdir()) <= 12e6
+    # with the twins of chapter 8 and the heads of chapter 12
+    assert sum(path.stat().st_size for path in models.ASSETS.iterdir()) <= 13e6
 
 
 def test_module_names_are_torchvisions(embedded):
