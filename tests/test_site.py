@@ -344,7 +344,7 @@ def test_an_equation_has_its_number_and_its_signs_are_in_the_font(equations, tmp
     (source / equations.FONT.parent).mkdir(parents=True)
     shutil.copy(ROOT / equations.FONT, source / equations.FONT)
     (source / "index.rst").write_text(
-        ".. math:: x \\otimes y < 2\n   :label: one\n\nSee :eq:`one` and :math:`\\unheard < 1`.\n"
+        ".. math:: x \\otimes \\sqrt y < 2\n   :label: one\n\nSee :eq:`one` and :math:`\\unheard < 1`.\n"
     )
     app = application.Sphinx(
         source,
@@ -363,7 +363,9 @@ def test_an_equation_has_its_number_and_its_signs_are_in_the_font(equations, tmp
     assert "⊗</mo>" in drawn and "&lt;</mo>" in drawn and r"\unheard &lt; 1" in drawn
     assert "unheard" in told.getvalue() and "index.rst" in told.getvalue()
     signs = TTFont(out / "_static" / "equations.woff").getBestCmap()
-    assert {ord("⊗"), ord("<"), 0x1D465} <= set(signs) and ord("⊕") not in signs
+    # the root's sign is drawn for an element, and stands in no text
+    assert "√" not in page and "<msqrt>" in page
+    assert {ord("⊗"), ord("<"), ord("√"), 0x1D465} <= set(signs) and ord("⊕") not in signs
 
 
 @pytest.mark.parametrize("name", ["notebooks/01_grad_cam", "notebooks/10_cams", "book/notation"])

@@ -17,8 +17,10 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 FONT = Path("book/static/equations/stix-two-math-latin-400-normal.woff")
-#: A single letter in <mi> is drawn by its slanted twin, which stands in no page: these are they.
+#: What is drawn and stands in no page: of a single letter in <mi>, its slanted twin; the sign of
+#: <msqrt> and <mroot>.
 SLANTED = {*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C)}
+ROOT = 0x221A
 MATH = re.compile(r"<math\b.*?</math>", re.DOTALL)
 #: A letter's prime as a script of it: the font's prime is small and raised already.
 PRIME = re.compile("<msup>(<mi>[^<]*</mi>)<mo>([′″‴])</mo></msup>")
@@ -70,7 +72,7 @@ def write_font(app, exception) -> None:
             signs.update(map(ord, unescape(re.sub("<[^>]*>", "", found))))
     font = TTFont(Path(app.srcdir) / FONT)
     cutter = subset.Subsetter(subset.Options(layout_features=["*"], hinting=False))
-    cutter.populate(unicodes=signs | SLANTED)
+    cutter.populate(unicodes=signs | SLANTED | {ROOT})
     cutter.subset(font)
     font.flavor = "woff"
     font.save(out / "_static" / "equations.woff")
