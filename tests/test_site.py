@@ -344,7 +344,8 @@ def test_an_equation_has_its_number_and_its_signs_are_in_the_font(equations, tmp
     (source / equations.FONT.parent).mkdir(parents=True)
     shutil.copy(ROOT / equations.FONT, source / equations.FONT)
     (source / "index.rst").write_text(
-        ".. math:: x \\otimes \\sqrt y < 2\n   :label: one\n\nSee :eq:`one` and :math:`\\unheard < 1`.\n"
+        ".. math:: x \\otimes \\sqrt y < 2\n   :label: one\n\n"
+        "See :eq:`one` and :math:`\\unheard < 1`.\n"
     )
     app = application.Sphinx(
         source,
