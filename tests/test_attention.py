@@ -560,7 +560,7 @@ def test_a_transformer_misses_a_share_of_the_tokens(transformer, maps):
 
 def test_feature_maps_are_those_of_both_heads(embedded):
     photos = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
-    found = training.feature_maps(embedded, photos, list(HEADS))
+    found = training.feature_maps(embedded, photos)
     x = embedded.prepare(list(photos))
     for name in HEADS:
         with torch.no_grad():

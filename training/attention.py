@@ -38,7 +38,7 @@ from helpers.attention import (
 )
 from helpers.models import ASSETS
 from helpers.models import CARD as FEATURES_CARD
-from training.data import SIDE, held_out, read_boxes, read_classes, read_split
+from training.data import SIDE, held_out, read_boxes, read_classes, read_split, shuffled
 from training.measure_cams import correlation, mean
 from training.teacher import decaying
 
@@ -72,18 +72,18 @@ RECIPES = {
 
 
 @torch.inference_mode()
-def feature_maps(model, photos: np.ndarray, names: list[str]) -> dict[str, torch.Tensor]:
+def feature_maps(model, photos: np.ndarray) -> dict[str, torch.Tensor]:
     """What each head gets of photos uint8 ``(N, 64, 64, 3)``, by its name.
 
     Float16 ``(N, C, h, w)`` on the CPU, whatever the model's device: they are too many for most
     GPUs.
     """
     found: dict[str, torch.Tensor] = {}
-    bodies = {name: features_below(model.network, name) for name in names}
+    bodies = {name: features_below(model.network, name) for name in HEADS}
     for start in tqdm(range(0, len(photos), BATCH), "feature maps", unit=" batches"):
         x = model.prepare(list(photos[start : start + BATCH]))
         done, at = x, 0
-        for name in sorted(names, key=lambda name: len(bodies[name])):  # the longer goes on
+        for name in sorted(HEADS, key=lambda name: len(bodies[name])):  # the longer goes on
             done = bodies[name][at:](done)
             at = len(bodies[name])
             if name not in found:
@@ -118,9 +118,8 @@ def teach(
     of them it may see.
     """
     device, size = next(head.parameters()).device, min(recipe.batch_size, len(rows))
-    batches = len(rows) // size
     optimiser = torch.optim.AdamW(decaying(head, recipe.decay), recipe.rate, betas=(0.9, 0.98))
-    steps = recipe.epochs * batches
+    steps = recipe.epochs * (len(rows) // size)
 
     def rate(step: int) -> float:
         """Rises for a twentieth of the steps, then falls along a half cosine to zero."""
@@ -130,7 +129,7 @@ def teach(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step + 1))
     head.train()
     for epoch in range(recipe.epochs):
-        order = rows[torch.randperm(len(rows))][: batches * size].view(batches, -1)
+        order = rows[shuffled(len(rows), size, torch.default_generator)]
         bar, total = tqdm(order, f"epoch {epoch + 1}/{recipe.epochs}", mininterval=5), 0.0
         for step, chosen in enumerate(bar):
             x = maps[chosen].to(device).float()
@@ -179,7 +178,7 @@ def teach_all(model, data: Path, every: int, out: Path) -> None:
     taken = np.sort(np.concatenate([np.flatnonzero(kind)[::every] for kind in (held, ~held)]))
     photos, held = photos[taken], torch.from_numpy(held[taken])
     labels = torch.from_numpy(numbers[taken])
-    maps = feature_maps(model, photos, list(HEADS))
+    maps = feature_maps(model, photos)
     weights, cards = {}, {}
     for name in HEADS:
         found = maps.pop(name)
@@ -218,7 +217,7 @@ def maps_of(head: nn.Module, maps: torch.Tensor, classes: torch.Tensor) -> dict:
     last = attentions[-1].detach().mean(dim=1)[:, 0, 1:]
     return {
         "last attention": last.view(-1, head.side, head.side),
-        "rollout": rollout(attentions).detach(),
+        "rollout": rollout(attentions),
         "relevance": relevance(attentions, scores.gather(1, classes[:, None])[:, 0]),
         "Grad-CAM": grad_cam_any(head, maps, head.blocks[-2], classes).maps,
     }
@@ -328,7 +327,7 @@ def measure(model, data: Path, limit: int | None, heads: Path = ASSETS) -> dict:
     photos, labels = photos[chosen], torch.from_numpy(labels[chosen])
     known, side = read_boxes(data), model.input_size
     boxes = [tuple(edge * side // SIDE for edge in known[files[i]]) for i in chosen]
-    maps = feature_maps(model, photos, list(HEADS))
+    maps = feature_maps(model, photos)
     report = {}
     for name in HEADS:
         head = load_attention(name, "cpu", heads).network.head

@@ -2,9 +2,8 @@
 
 Folds batch normalisation, rounds to float16, and writes ``embedded.safetensors``, ``embedded.json``
 (class names, preprocessing, SHA-256, recipe, teacher, accuracy) and ``training.jsonl``, the log of
-the run.
-Accuracy is measured on the photos held out; with ``--final``, once everything is chosen, on the
-validation photos as well.
+the run. Accuracy is measured on the photos held out; with ``--final``, once everything is chosen,
+on the validation photos as well.
 """
 
 from __future__ import annotations
