@@ -120,8 +120,8 @@ benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.compare
 
-# Which modules: some of those in tests/mutants.py, such as MODULES="methods guided"; EVERY=5 tries
-# each fifth change only.
+# Which modules: some of those in tests/mutants.py, such as MODULES="methods explicit.guided";
+# EVERY=5 tries each fifth change only.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install "cosmic-ray>=8.7,<9"
 	$(BIN)/python -m tests.mutants $(MODULES) --every $(or $(EVERY),1)

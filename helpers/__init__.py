@@ -1,18 +1,18 @@
 """Where did you look, and at what? Small, tested tools to ask a network for its reasons.
 
-- The explicit way, for VGG-style networks: `steps` (each layer both ways), `deconvnet` (the
-  walk), `guided` (all maps from one pass up), `gradcam`. The rules and the table of methods:
-  `methods`. Whether a network is what its layers say: `self_check`.
-- By autograd, for any network: `any_network`, with `signal_path`, `feature_maps`, `targets`.
-- More maps: `cams`, `mean_gradients`.
-- Networks and photos: `network`, `models`, `loading`, `twins`, `attention`; `images`,
-  `preprocess`.
-- What maps are worth and how they are shown: `metrics`, `sanity`; `scaling`, `plotting`,
-  `figure_words`.
-- Under all of these: `checks`, `errors`. Above them: `interactive`, imported by name only.
+Four rooms, each of which imports from those above it only:
+
+- `networks`: VGG's layout, the networks that the book asks, and photos for them.
+- `explicit`: each layer up and down, for networks laid out as VGG (chapters 1 to 4).
+- `autograd`: the same maps, and more, for any network (chapters 9, 10, 14).
+- `interactive`: what one steps through and plays with; imported by name only.
+
+Beside them, for all rooms: the table of `methods` and their rules; what is explained (`targets`)
+and what is refused (`checks`, `errors`); how maps are shown (`scaling`, `plotting`,
+`figure_words`); and what they are worth (`metrics`, `sanity`).
 """
 
-from .any_network import (
+from .autograd.any_network import (
     ReluRule,
     all_maps_any,
     grad_cam_any,
@@ -22,9 +22,11 @@ from .any_network import (
     saliency_any,
     saliency_any_each,
 )
-from .attention import load_attention
+from .autograd.feature_maps import Layer, layers
+from .autograd.mean_gradients import integrated_gradients, smooth_grad
 from .checks import check_classes, check_photos, evaluating
-from .deconvnet import (
+from .errors import ModelError, ModelUnavailable, PhotoError
+from .explicit.deconvnet import (
     METHODS,
     Deconvnet,
     Gradient,
@@ -33,19 +35,14 @@ from .deconvnet import (
     one_hot,
     strongest_unit,
 )
-from .errors import ModelError, ModelUnavailable, PhotoError
-from .feature_maps import Layer, layers
-from .gradcam import GradCAM, cam_from_gradient, grad_cam, grad_cam_each, resize_maps
-from .guided import (
+from .explicit.gradcam import GradCAM, cam_from_gradient, grad_cam, grad_cam_each, resize_maps
+from .explicit.guided import (
     GuidedGradCAM,
     all_maps,
     guided_gradcam,
     guided_gradcam_each,
     saliency,
 )
-from .images import SAMPLES, load_photo, sample
-from .loading import load_any
-from .mean_gradients import integrated_gradients, smooth_grad
 from .metrics import (
     blurred,
     centre_gaussian,
@@ -59,13 +56,16 @@ from .metrics import (
     road_curve,
     ssim,
 )
-from .models import CATS, MODELS, Model, choose_device, load_model
-from .network import VGG16, fold_batch_norm
+from .networks.attention import load_attention
+from .networks.images import SAMPLES, load_photo, sample
+from .networks.loading import load_any
+from .networks.models import CATS, MODELS, Model, choose_device, load_model
+from .networks.preprocess import Preprocess
+from .networks.twins import load_twin, two_digits
+from .networks.vgg import VGG16, fold_batch_norm
 from .plotting import heat_map, overlay, show_bars, show_curves, show_probabilities, show_row
-from .preprocess import Preprocess
 from .sanity import cascade, independent, randomise, weighted_layers
 from .targets import Scores, contrast
-from .twins import load_twin, two_digits
 
 __version__ = "0.2.0"
 

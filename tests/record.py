@@ -20,10 +20,10 @@ from helpers import (
     grad_cam,
     guided_gradcam,
     load_model,
-    models,
     saliency,
     sample,
 )
+from helpers.networks import models
 
 RECORD = Path(__file__).with_name("data") / "maps.npz"
 SIDE = 8

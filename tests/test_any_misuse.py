@@ -24,7 +24,7 @@ from helpers import (
     saliency,
     saliency_any,
 )
-from helpers.feature_maps import token_grid
+from helpers.autograd.feature_maps import token_grid
 
 from .comparing import assert_close
 from .networks import narrow, noise, randomise

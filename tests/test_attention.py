@@ -24,10 +24,10 @@ from helpers import (
     Preprocess,
     grad_cam_any,
     load_attention,
-    models,
 )
-from helpers import attention as module
-from helpers.attention import (
+from helpers.networks import attention as module
+from helpers.networks import models
+from helpers.networks.attention import (
     HEADS,
     AttentionPooling,
     OnFeatures,

@@ -21,7 +21,7 @@ from helpers import (
     mean_gradients,
     resize_maps,
 )
-from helpers.models import CARD
+from helpers.networks.models import CARD
 from training import measure_cams
 
 from .comparing import assert_close

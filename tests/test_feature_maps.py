@@ -15,7 +15,7 @@ from helpers import (
     layers,
     resize_maps,
 )
-from helpers.feature_maps import default_layer, token_grid
+from helpers.autograd.feature_maps import default_layer, token_grid
 
 from .comparing import assert_close, assert_each_differs
 from .networks import narrow, noise, randomise

@@ -24,7 +24,7 @@ from helpers import (
     resize_maps,
     saliency,
 )
-from helpers.guided import explain
+from helpers.explicit.guided import explain
 from helpers.methods import TABLE
 
 from .comparing import assert_close, assert_each_differs

@@ -17,23 +17,20 @@ from helpers.methods import REGIONS_FIRST, RULES, TABLE
 from helpers.plotting import LINES
 
 HOUSE = Path(helpers.__file__).parent
-#: Modules that a method may import, and that import no method; what is in no room is a method.
-FOUNDATIONS = {
-    "checks", "errors", "figure_words", "images", "methods", "metrics", "models", "network",
-    "plotting", "preprocess", "sanity", "scaling", "targets", "twins",
-}  # fmt: skip
-ORDER = ("foundation", "method", "interactive")
+#: A module imports from its own room and from those before it; "" is what stands beside the rooms.
+ORDER = ("", "networks", "explicit", "autograd", "interactive")
 MODULES = {
     ".".join(path.relative_to(HOUSE).with_suffix("").parts): ast.parse(path.read_text())
     for path in HOUSE.rglob("*.py")
 }
 TREES = {name: tree for name, tree in MODULES.items() if not name.endswith("__init__")}
+DOORS = {name: tree for name, tree in MODULES.items() if name not in TREES}
 
 
 def room(module: str) -> str:
-    if module.startswith("interactive") or module == "__main__":  # the command line's door
+    if module == "__main__":  # the command line's door
         return "interactive"
-    return "foundation" if module in FOUNDATIONS else "method"
+    return module.rpartition(".")[0]
 
 
 def imported(module: str) -> set[str]:
@@ -56,9 +53,11 @@ def imported(module: str) -> set[str]:
 
 
 def test_imports_are_found():
-    assert imported("interactive.explorer") >= {"scaling", "guided", "interactive.stepper"}
-    assert imported("guided") >= {"deconvnet", "methods"} and not imported("errors")
-    assert {room(module) for module in TREES} == set(ORDER) and FOUNDATIONS <= set(TREES)
+    explorer = imported("interactive.explorer")
+    assert explorer >= {"scaling", "explicit.guided", "interactive.stepper"}
+    assert imported("explicit.guided") >= {"explicit.deconvnet", "methods"}
+    assert not imported("errors")
+    assert {room(module) for module in TREES} == set(ORDER)
 
 
 @pytest.mark.parametrize("module", TREES)
@@ -80,15 +79,19 @@ def test_importing_helpers_imports_nothing_interactive():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HOUSE.parent
     ).stdout.split()
-    assert "helpers.guided" in loaded
+    assert "helpers.explicit.guided" in loaded
     for name in loaded:
         assert not name.startswith(("helpers.interactive", "ipywidgets", "onnx")), name
 
 
-def test_the_first_lines_name_every_module():
+def test_the_first_lines_name_every_module_and_room():
     for module in TREES:
-        name = module.split(".")[0]
-        assert f"`{name}`" in helpers.__doc__ or name == "__main__", module
+        inside, _, name = module.rpartition(".")
+        door = ".".join(filter(None, [inside, "__init__"]))
+        assert f"`{name}`" in ast.get_docstring(DOORS[door]) or name == "__main__", module
+    for inside in ORDER[1:]:
+        assert f"`{inside}`" in helpers.__doc__
+        assert len(DOORS[f"{inside}.__init__"].body) == 1, f"{inside} does more than say so"
 
 
 def public(tree: ast.Module) -> set[str]:
@@ -107,7 +110,7 @@ def public(tree: ast.Module) -> set[str]:
 def test_no_module_has_the_name_of_something_public():
     modules = {part for module in MODULES for part in module.split(".")} - {"__init__"}
     names = set(helpers.__all__).union(*map(public, TREES.values()))
-    assert "guided_gradcam" in names and "guided" in modules
+    assert "guided_gradcam" in names and {"guided", "explicit"} <= modules
     assert modules & names == set()
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 from torchvision.models import VGG16_Weights
 
 from helpers import SAMPLES, PhotoError, Preprocess, load_photo, sample
-from helpers.images import remarks
+from helpers.networks.images import remarks
 
 from .comparing import assert_close
 from .pictures import BAD, COLOURS, ORIENTATION, RAMP, encoded, header_only, tiff, transparent

@@ -22,7 +22,7 @@ from PIL import Image
 from helpers import SAMPLES, overlay, sample, scaling
 from helpers.interactive.export import OUTPUTS, Explanation
 from helpers.methods import RULES, TABLE
-from helpers.models import FITS
+from helpers.networks.models import FITS
 
 from .browser import open_tab, serve
 from .pictures import REFUSED, TAKEN, encoded

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers import grad_cam, load_model, resize_maps, saliency
-from helpers.models import CARD
+from helpers.networks.models import CARD
 from training import data, measure
 
 from .comparing import assert_close

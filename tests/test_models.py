@@ -22,9 +22,9 @@ from helpers import (
     choose_device,
     fold_batch_norm,
     load_model,
-    models,
     sample,
 )
+from helpers.networks import models
 
 from .comparing import assert_close
 from .networks import noise, randomise, torchvision_vgg

@@ -191,7 +191,7 @@ def test_a_layer_that_computes_more_is_refused_by_its_name(make, where, monkeypa
             kind(network)
     assert where in str(caught.value) and "saliency_any" in str(caught.value)
     # and rightly so: the map would be another
-    monkeypatch.setattr("helpers.deconvnet.check_steps", lambda *args: None)
+    monkeypatch.setattr("helpers.explicit.deconvnet.check_steps", lambda *args: None)
     assert off(network, photos(70)) > 1e-4
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from helpers import Deconvnet, ModelError, strongest_unit
-from helpers.steps import AveragePooling, Convolution, Pooling, Rectifier, step_for
+from helpers.explicit.steps import AveragePooling, Convolution, Pooling, Rectifier, step_for
 
 from .comparing import assert_close
 from .networks import noise

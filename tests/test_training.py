@@ -15,7 +15,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from helpers import VGG16, Preprocess, load_model, models
+from helpers import VGG16, Preprocess, load_model
+from helpers.networks import models
 from training import data, export, teacher, train, views
 
 WNIDS = [f"n{i:08d}" for i in range(6)]

@@ -15,16 +15,15 @@ from helpers import (
     all_maps,
     energy_in_box,
     load_twin,
-    models,
     rank_correlation,
     saliency,
     saliency_any,
     ssim,
-    twins,
     two_digits,
 )
 from helpers.methods import TABLE
-from helpers.twins import QUESTIONS, SEEDS, STROKES, TWINS
+from helpers.networks import models, twins
+from helpers.networks.twins import QUESTIONS, SEEDS, STROKES, TWINS
 from training import twins as training
 
 NAMES = [(name, seed) for name in TWINS for seed in SEEDS]

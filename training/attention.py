@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from helpers import energy_in_box, grad_cam_any, load_model, pointing_game, resize_maps
-from helpers.attention import (
+from helpers.networks.attention import (
     CARD,
     HEADS,
     WEIGHTS,
@@ -36,8 +36,8 @@ from helpers.attention import (
     relevance,
     rollout,
 )
-from helpers.models import ASSETS
-from helpers.models import CARD as FEATURES_CARD
+from helpers.networks.models import ASSETS
+from helpers.networks.models import CARD as FEATURES_CARD
 from training.data import SIDE, held_out, read_boxes, read_classes, read_split, shuffled
 from training.measure_cams import correlation, mean
 from training.teacher import decaying

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from helpers import VGG16, fold_batch_norm
-from helpers.models import CARD, WEIGHTS
+from helpers.networks.models import CARD, WEIGHTS
 from training.data import read_classes, read_split, read_training
 from training.train import Recipe, averaged_weights
 from training.views import evaluate

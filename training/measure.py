@@ -29,7 +29,7 @@ from helpers import (
     pointing_game,
     resize_maps,
 )
-from helpers.models import ASSETS, CARD
+from helpers.networks.models import ASSETS, CARD
 from training.data import SIDE, read_boxes, read_classes, read_split
 
 MEASURED = ASSETS / "measured.json"

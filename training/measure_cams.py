@@ -3,7 +3,7 @@
 Writes ``helpers/assets/cams.json``.
 
 For every validation photo and its labelled class, at the layer in front of the last pooling and
-behind it, each of :data:`helpers.cams.WEIGHTS` makes a map, and
+behind it, each of :data:`helpers.autograd.cams.WEIGHTS` makes a map, and
 
 - *cells*: each place of the layer is set to zero in turn. How well does the map foretell what the
   score loses? (correlation)
@@ -26,8 +26,8 @@ from torch import nn
 from tqdm import tqdm
 
 from helpers import energy_in_box, load_model, pointing_game, resize_maps
-from helpers.cams import WEIGHTS, gather
-from helpers.models import ASSETS, CARD
+from helpers.autograd.cams import WEIGHTS, gather
+from helpers.networks.models import ASSETS, CARD
 from training.data import SIDE, read_boxes, read_classes, read_split
 
 MEASURED = ASSETS / "cams.json"

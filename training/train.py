@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from helpers import VGG16
-from helpers.network import EMBEDDED_WIDTHS
+from helpers.networks.vgg import EMBEDDED_WIDTHS
 from training.data import read_classes, read_training, shuffled
 from training.teacher import SIDE, decaying, load_teacher, teacher_card
 from training.views import augment, evaluate

@@ -28,8 +28,8 @@ from helpers import (
     rank_correlation,
     ssim,
 )
-from helpers.models import ASSETS
-from helpers.twins import (
+from helpers.networks.models import ASSETS
+from helpers.networks.twins import (
     CARD,
     HALF,
     QUESTIONS,

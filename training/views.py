@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import images
+from helpers.networks import images
 
 MEAN = torch.tensor(images.MEAN).view(1, 3, 1, 1)
 STD = torch.tensor(images.STD).view(1, 3, 1, 1)

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import ImageOps
 
 from helpers import SAMPLES, Model, heat_map, sample
-from helpers.images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, STD
 from helpers.interactive.export import export_onnx
 from helpers.methods import RULES, TABLE
-from helpers.models import FITS
+from helpers.networks.images import FEWEST_PIXELS_A_SIDE, MEAN, MOST_PIXELS, STD
+from helpers.networks.models import FITS
 
 #: Pixels a side of the picture on a sample's button, for screens with two pixels a point.
 BUTTON = 112

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .. import scaling
-from ..any_network import all_maps_any
-from ..cams import GRAD_CAM, WEIGHTS, name_of
+from ..autograd.any_network import all_maps_any
+from ..autograd.cams import GRAD_CAM, WEIGHTS, name_of
+from ..autograd.feature_maps import default_layer, layers
 from ..errors import ModelError, PhotoError
-from ..feature_maps import default_layer, layers
-from ..loading import SPELLINGS, load_any
 from ..methods import REGIONS_FIRST, TABLE, rows_of
-from ..models import Model
+from ..networks.loading import SPELLINGS, load_any
+from ..networks.models import Model
 from ..plotting import HEAT, overlay, show_row
 from ..targets import contrast, scores_of
 

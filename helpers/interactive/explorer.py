@@ -14,12 +14,12 @@ import torch
 from .. import scaling
 from ..checks import check_classes
 from ..errors import PhotoError
-from ..guided import explain
-from ..images import SAMPLES, Source, sample
+from ..explicit.guided import explain
+from ..explicit.steps import Pooling, Rectifier
 from ..methods import REGIONS_FIRST
-from ..models import Model
+from ..networks.images import SAMPLES, Source, sample
+from ..networks.models import Model
 from ..plotting import HEAT, overlay
-from ..steps import Pooling, Rectifier
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..deconvnet import Deconvnet
 from ..errors import ModelError
-from ..guided import explain
+from ..explicit.deconvnet import Deconvnet
+from ..explicit.guided import explain
+from ..explicit.self_check import probe
 from ..methods import REGIONS_FIRST
-from ..self_check import probe
 
 #: What goes into the graph and what comes out of it, in order.
 INPUTS = ("photo", "class")

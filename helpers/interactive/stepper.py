@@ -16,10 +16,10 @@ from torch import nn
 
 from .. import scaling
 from ..checks import check_photos
-from ..deconvnet import Deconvnet, Trace, one_hot, strongest_unit
+from ..explicit.deconvnet import Deconvnet, Trace, one_hot, strongest_unit
+from ..explicit.steps import Pooling, Rectifier
 from ..methods import RULES, TABLE, rule_of
-from ..preprocess import IMAGENET, Preprocess
-from ..steps import Pooling, Rectifier
+from ..networks.preprocess import IMAGENET, Preprocess
 from .panels import Panel
 
 

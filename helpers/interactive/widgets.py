@@ -12,9 +12,9 @@ import ipywidgets as w
 
 from .. import plotting
 from ..errors import PhotoError
-from ..images import SAMPLES, remarks, sample
 from ..methods import RULES
-from ..models import Model
+from ..networks.images import SAMPLES, remarks, sample
+from ..networks.models import Model
 from .explorer import CHOICES, COLOURS, SCALES, Explorer
 from .panels import STYLE, Panel, board, data_address, track
 from .stepper import describe, frame, headline, panels_of, stops, walk

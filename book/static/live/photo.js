@@ -1,4 +1,5 @@
-// From a picture to what the network sees, as helpers/images.py does it in Python with Pillow.
+// From a picture to what the network sees, as helpers/networks/images.py does it in Python, with
+// Pillow.
 
 import { Refusal } from "./load.js";
 

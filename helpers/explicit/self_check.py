@@ -21,10 +21,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
-from .checks import SMALLEST_SIDE, check_finite
-from .errors import ASK_ANY, ModelError
+from ..checks import SMALLEST_SIDE, check_finite
+from ..errors import ASK_ANY, ModelError
+from ..targets import floats_of
 from .steps import AveragePooling, Convolution, FullyConnected, Step, laid_out
-from .targets import floats_of
 
 #: Steps whose way down is held against their way up by the dot-product test.
 AFFINE = (Convolution, AveragePooling, FullyConnected)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from .errors import ModelError, PhotoError
+from ..errors import ModelError, PhotoError
 from .images import MEAN, MOST_PIXELS, STD, Source, load_photo, several
 
 #: Steps of a ``Compose`` that change the type, not the picture.

@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
-from .errors import ModelError, ModelUnavailable
+from ..errors import ModelError, ModelUnavailable
 from .models import MODELS, Model, choose_device, device_wish, load_model
 
 #: What :func:`load_any` takes, in words.

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_finite
-from .errors import ModelError, ModelUnavailable
+from ..checks import check_finite
+from ..errors import ModelError, ModelUnavailable
 from .models import ASSETS, Model, load_model, read_weights
 from .models import CARD as FEATURES_CARD
 

@@ -16,14 +16,14 @@ from PIL import Image
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from .checks import check_any_photos, check_network
-from .errors import ModelError, ModelUnavailable
+from ..checks import check_any_photos, check_network
+from ..errors import ModelError, ModelUnavailable
+from ..targets import Scores, floats_of, scores_of
 from .images import Source
-from .network import VGG16
 from .preprocess import IMAGENET, Preprocess
-from .targets import Scores, floats_of, scores_of
+from .vgg import VGG16
 
-ASSETS = Path(__file__).with_name("assets")
+ASSETS = Path(__file__).parents[1] / "assets"
 WEIGHTS = ASSETS / "embedded.safetensors"
 CARD = ASSETS / "embedded.json"
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VGG
 
-from .checks import (
+from ..checks import (
     check_classes,
     check_classes_each,
     check_finite,
@@ -18,10 +18,10 @@ from .checks import (
     evaluating,
     vgg_parts,
 )
-from .errors import ModelError
-from .network import VGG16
+from ..errors import ModelError
+from ..networks.vgg import VGG16
+from ..targets import asking
 from .self_check import agree, first_answer
-from .targets import asking
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
 MOST_NUMBERS = 2**22

@@ -1,11 +1,11 @@
 """The three rules on autograd: the short way, for any network that has ReLUs.
 
-The explicit networks of :mod:`helpers.deconvnet` know VGG's few kinds of layer. Autograd knows
-them all, and only one of them needs another rule on the way down: the ReLU. So the forward pass
-runs under :class:`ReluRule`, which puts a ReLU with that rule wherever the network calls one,
+The explicit networks of :mod:`helpers.explicit.deconvnet` know VGG's few kinds of layer. Autograd
+knows them all, and only one of them needs another rule on the way down: the ReLU. So the forward
+pass runs under :class:`ReluRule`, which puts a ReLU with that rule wherever the network calls one,
 as a module or as a function. Then autograd's graph, which shows what stands between the scores and
-the photo however it was spelled (:mod:`helpers.signal_path`), says whether every ReLU on the way
-was met. No module is replaced.
+the photo however it was spelled (:mod:`helpers.autograd.signal_path`), says whether every ReLU on
+the way was met. No module is replaced.
 
 All functions here may be called from several threads at once, for one network too: what a call
 notes belongs to that call, and its hook passes over what other threads do. A network in training
@@ -26,15 +26,15 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
+from ..checks import check_any_photos, check_scores, evaluating, seen_by_python
+from ..errors import ModelError
+from ..explicit.gradcam import GradCAM, resize_maps
+from ..explicit.guided import GuidedGradCAM, times
+from ..methods import RULES, rows_of, rule_of
+from ..targets import answer_of, asked, asked_each
 from .cams import GRAD_CAM, cam_by_name, name_of
-from .checks import check_any_photos, check_scores, evaluating, seen_by_python
-from .errors import ModelError
 from .feature_maps import Place, check_output, find_layers, layout, watched_pass
-from .gradcam import GradCAM, resize_maps
-from .guided import GuidedGradCAM, times
-from .methods import RULES, rows_of, rule_of
 from .signal_path import SignalPath, node_name, path_down
-from .targets import answer_of, asked, asked_each
 
 
 class RuledReLU(torch.autograd.Function):
@@ -446,8 +446,8 @@ def grad_cam_any(
         How many tokens lie below and beside each other, h and w, if it is not the photo's
         proportion; tokens before these (of a class, registers) are left out.
     cam : str
-        How the feature maps are weighed: one of :data:`helpers.cams.WEIGHTS`, "Grad-CAM++" or
-        "HiResCAM" for example, in upper or lower case.
+        How the feature maps are weighed: one of :data:`helpers.autograd.cams.WEIGHTS`,
+        "Grad-CAM++" or "HiResCAM" for example, in upper or lower case.
 
     Returns
     -------

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_classes_each
+from ..checks import check_classes, check_classes_each
+from ..methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 from .deconvnet import METHODS, Deconvnet, Trace
 from .gradcam import cam_from_gradient, resize_maps
-from .methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 
 
 class GuidedGradCAM(NamedTuple):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
-from .errors import ASK_ANY, ModelError
+from ..errors import ASK_ANY, ModelError
 
 #: How many 3x3 convolutions stand before each of VGG-16's five poolings (13 in all).
 CONVS_PER_BLOCK = (2, 2, 3, 3, 3)

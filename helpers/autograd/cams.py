@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import torch
 
-from .errors import ModelError
-from .gradcam import cam_from_gradient, resize_maps
-from .methods import TABLE
+from ..errors import ModelError
+from ..explicit.gradcam import cam_from_gradient, resize_maps
+from ..methods import TABLE
 
 #: From feature maps ``A`` and gradients ``G``, ``(N, C, h, w)``, to weights.
 Weights = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

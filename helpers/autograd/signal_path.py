@@ -2,7 +2,8 @@
 
 After a pass up, every operation that the signal will go through stands in the graph as a node,
 however Python spelled it: as a module, a function, a method or a formula. Here each node between
-the scores and the photo gets one of these kinds; :mod:`helpers.any_network` decides by them.
+the scores and the photo gets one of these kinds; :mod:`helpers.autograd.any_network` decides by
+them.
 
 ==============  =================================================================================
 ``relu``        a ReLU that goes down by the method's rule
@@ -34,7 +35,7 @@ from collections.abc import Mapping
 import torch
 from torch.autograd.graph import GradientEdge
 
-from .errors import ModelError
+from ..errors import ModelError
 
 #: Kinds by the name of autograd's node, without "Backward" and what follows.
 KINDS: dict[str, str] = {

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .errors import ModelError
+from ..errors import ModelError
 
 
 class Step(nn.Module):

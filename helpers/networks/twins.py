@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .errors import ModelError
+from ..errors import ModelError
 from .models import ASSETS, read_weights
-from .network import vgg_features
+from .vgg import vgg_features
 
 WEIGHTS = ASSETS / "twins.safetensors"
 CARD = ASSETS / "twins.json"

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .checks import check_any_photos, evaluating, seen_by_python
-from .errors import ModelError
+from ..checks import check_any_photos, evaluating, seen_by_python
+from ..errors import ModelError
+from ..targets import Scores, scores_of
 from .signal_path import path_down
-from .targets import Scores, scores_of
 
 #: A layer: one of the network's modules, or its name.
 Place = str | nn.Module

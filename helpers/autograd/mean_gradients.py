@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .checks import check_any_photos, check_classes, check_finite, check_network, evaluating
-from .targets import asked, scores_of
+from ..checks import check_any_photos, check_classes, check_finite, check_network, evaluating
+from ..targets import asked, scores_of
 
 
 def integrated_gradients(

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .checks import check_classes, check_finite, check_photos, evaluating, vgg_parts
-from .methods import Rule, deconvnet_rule, gradient_rule, guided_rule
+from ..checks import check_classes, check_finite, check_photos, evaluating, vgg_parts
+from ..methods import Rule, deconvnet_rule, gradient_rule, guided_rule
+from ..targets import asking
 from .self_check import check_steps
 from .steps import laid_out, step_for
-from .targets import asking
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Deconvnet(nn.Module):
     ModelError
         If the network is of another kind, or computes something that its modules do not show: a
         layer with a forward of its own or a hook, a functional ReLU, a skip connection. Each layer
-        is tried for that, see :mod:`helpers.self_check`.
+        is tried for that, see :mod:`helpers.explicit.self_check`.
 
     Examples
     --------

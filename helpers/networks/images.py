@@ -14,7 +14,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
 from skimage import data as skimage_data
 
-from .errors import PhotoError
+from ..errors import PhotoError
 
 #: ImageNet's channel means and standard deviations (R, G, B; photos scaled to [0, 1]).
 MEAN = (0.485, 0.456, 0.406)
