@@ -14,13 +14,12 @@ from torch import nn
 from helpers import (
     ModelError,
     all_maps_any,
-    cams,
     contrast,
     grad_cam_any,
     grad_cam_any_each,
-    mean_gradients,
     resize_maps,
 )
+from helpers.autograd import cams, mean_gradients
 from helpers.networks.models import CARD
 from training import measure_cams
 

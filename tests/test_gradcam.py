@@ -17,13 +17,13 @@ from helpers import (
     cam_from_gradient,
     grad_cam,
     grad_cam_each,
-    gradcam,
     guided_gradcam,
     guided_gradcam_any,
     guided_gradcam_each,
     resize_maps,
     saliency,
 )
+from helpers.explicit import gradcam
 from helpers.explicit.guided import explain
 from helpers.methods import TABLE
 

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.zoo import reference
-from helpers import ModelError, saliency_any, signal_path
+from helpers import ModelError, saliency_any
+from helpers.autograd import signal_path
 
 from .comparing import assert_close
 from .networks import noise
