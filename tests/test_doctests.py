@@ -12,10 +12,14 @@ import helpers
 from .chapters import ROOT
 
 MODULES = [
-    f"helpers.{module.name}"
-    for module in pkgutil.iter_modules(helpers.__path__)
-    if module.name != "__main__"
+    module.name
+    for module in pkgutil.walk_packages(helpers.__path__, "helpers.")
+    if module.name != "helpers.__main__"
 ]
+
+
+def test_modules_in_rooms_are_found():
+    assert {"helpers.scaling", "helpers.explicit.guided"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -43,6 +47,6 @@ def test_everything_public_has_an_example(name):
 def test_everything_public_stands_in_the_reference():
     page = (ROOT / "book" / "reference.md").read_text(encoding="utf-8")
     found = re.findall(
-        r"^\.\. auto(?:function|class|exception|data):: (?:helpers\.\w+\.)?(\w+)$", page, re.M
+        r"^\.\. auto(?:function|class|exception|data):: (?:helpers\.[\w.]+\.)?(\w+)$", page, re.M
     )
     assert sorted(found) == helpers.__all__
