@@ -1,4 +1,4 @@
-# `make book` builds the site, `make test` runs every test. Needs git, make and Python >= 3.10.
+# `make book` builds the site, `make test` runs every test. Needs git, make and Python >= 3.11.
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,8 +40,8 @@ help:
 install: $(STAMP)
 
 $(STAMP): requirements.txt pyproject.toml
-	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.10 or newer, or say PYTHON=/path/to/python3 make ..." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed, $(PYTHON) is $$("$(PYTHON)" -V 2>&1); say PYTHON=python3.12 make ..." >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.11 or newer, or say PYTHON=/path/to/python3 make ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$("$(PYTHON)" -V 2>&1); say PYTHON=python3.12 make ..." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv; on Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "Installing into $(VENV); on Linux this is several GB, most of it PyTorch."

@@ -8,6 +8,7 @@ the cache. Any warning of either is an error.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -51,6 +52,7 @@ def run_sphinx(builder: str, folder: Path, *, strict: bool = False, **settings) 
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     site, japanese = ROOT / "_build" / "html", ROOT / "_build" / LANGUAGE / "html"
     print("The book in English ...", flush=True)
     failed = run_sphinx("html", site, strict=True, twins=True)

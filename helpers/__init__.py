@@ -1,11 +1,12 @@
 """Where did you look, and at what? Small, tested tools to ask a network for its reasons.
 
-Four rooms, each of which imports from those above it only:
+Four rooms, each of which imports from itself, those above it and what stands beside them:
 
 - `networks`: VGG's layout, the networks that the book asks, and photos for them.
-- `explicit`: each layer up and down, for networks laid out as VGG (chapters 1 to 4).
-- `autograd`: the same maps, and more, for any network (chapters 9, 10, 14).
-- `interactive`: what one steps through and plays with; imported by name only.
+- `explicit`: Grad-CAM, and each layer up and down, for networks laid out as VGG (chapters 1 to 4).
+- `autograd`: the same maps, and more, for any network (chapters 10, 14, 15).
+- `interactive`: what one steps through and plays with, the command line, the ONNX graph; imported
+  by name only.
 
 Beside them, for all rooms: the table of `methods` and their rules; what is explained (`targets`)
 and what is refused (`checks`, `errors`); how maps are shown (`scaling`, `plotting`,

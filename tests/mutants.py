@@ -70,7 +70,10 @@ def changes(code: str) -> Iterator[str]:
         operator = get_operator(name)
         if not UNLIKELY.match(name) and not operator.arguments():
             for occurrence in itertools.count():
-                changed = mutate_code(code, operator(), occurrence)
+                try:
+                    changed = mutate_code(code, operator(), occurrence)
+                except AttributeError:  # cosmic-ray cannot replace a dotted name after `except`
+                    continue
                 if changed is None:
                     break
                 yield changed

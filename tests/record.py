@@ -6,6 +6,7 @@ Run it when the embedded weights have changed, look at what changed, and commit
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def digest() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     model, record = load_model("embedded", device="cpu"), {"sha256": np.array(digest())}
     for name in SAMPLES:
         c, maps = explain(model, name)

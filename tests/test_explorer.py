@@ -51,7 +51,7 @@ def as_upload(content, name="photo.png"):
             "type": "",
             "size": len(content),
             "content": memoryview(content),
-            "last_modified": datetime.datetime.now(datetime.timezone.utc),
+            "last_modified": datetime.datetime.now(datetime.UTC),
         },
     )
 

@@ -48,6 +48,7 @@ def imported(module: str) -> set[str]:
                 assert start or named <= set(TREES), f"{module} imports {named} from helpers"
                 found |= {start, *named} & set(TREES)
         elif isinstance(node, ast.Import):
+            assert all(alias.name != "helpers" for alias in node.names), f"{module} imports all"
             found |= {alias.name.removeprefix("helpers.") for alias in node.names} & set(TREES)
     return found
 

@@ -1,5 +1,5 @@
-// From a picture to what the network sees, as helpers/networks/images.py does it in Python, with
-// Pillow.
+// From a picture to what the network sees, as helpers/networks/images.py and preprocess.py do it
+// in Python, with Pillow.
 
 import { Refusal } from "./load.js";
 
