@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torchvision
 from PIL import Image
+from torch import nn
 
-from helpers import ModelUnavailable, load_any, sample
+from helpers import ModelError, ModelUnavailable, load_any, sample
 from helpers.interactive.cli import main
 
 from .chapters import ROOT
@@ -447,6 +449,57 @@ def test_weights_that_cannot_be_fetched_are_said(folder, capsys, monkeypatch):
     status, _, err = run("photos/a.jpg", "--model", "torchvision:resnet18", capsys=capsys)
     assert status == 1 and "torchvision:resnet18 could not be fetched (no web)" in err
     assert issubclass(ModelUnavailable, ValueError)
+
+
+@pytest.fixture
+def timms(monkeypatch):
+    """A timm with one network of three classes; the real one's weights need the web."""
+
+    def create_model(name, pretrained):
+        assert pretrained and name.startswith("tiny")
+        if name == "tiny.offline":
+            raise OSError("no web")
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        net.append(nn.Linear(4, 3))
+        net.pretrained_cfg = {"input_size": (3, 40, 40), "mean": (0.1,) * 3, "std": (0.2,) * 3}
+        net.own_names = name == "tiny"
+        return net
+
+    class ImageNetInfo:
+        def __init__(self, subset):
+            assert subset == "three"
+
+        def label_descriptions(self):
+            return ["cat", "dog", "cup"]
+
+    def infer_imagenet_subset(network):
+        return "three" if network.own_names else None
+
+    timm, data = ModuleType("timm"), ModuleType("timm.data")
+    timm.list_models, timm.create_model, timm.data = lambda: ["tiny", "large"], create_model, data
+    data.ImageNetInfo, data.infer_imagenet_subset = ImageNetInfo, infer_imagenet_subset
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "timm.data", data)
+
+
+def test_timms_networks_come_with_names_and_preprocessing(timms):
+    model = load_any("timm:tiny", "cpu")
+    assert model.name == "tiny" and model.class_names == ("cat", "dog", "cup")
+    x = model.prepare(sample("chelsea"))
+    assert x.shape == (1, 3, 40, 40) and 0 < x.max() <= 0.9 / 0.2 and x.min() >= -0.1 / 0.2
+    unnamed = load_any("timm:tiny.own_weights", "cpu")
+    assert unnamed.class_names == ("0", "1", "2")
+    assert unnamed.prepare(sample("chelsea")).shape == x.shape
+
+
+def test_timms_refusals_say_what_is_missing(timms, monkeypatch):
+    with pytest.raises(ModelError, match="timm has no network 'tinny'; did you mean tiny"):
+        load_any("timm:tinny", "cpu")
+    with pytest.raises(ModelUnavailable, match=r"timm:tiny\.offline could not be fetched \(no web"):
+        load_any("timm:tiny.offline", "cpu")
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(ModelUnavailable, match="pip install timm"):
+        load_any("timm:tiny", "cpu")
 
 
 def test_help_has_examples(capsys):

@@ -1,5 +1,7 @@
 """What the scalings promise, for any map."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -111,15 +113,21 @@ def test_nan_and_infinity_are_refused(scale, value):
         scale(m)
 
 
-@pytest.mark.parametrize("shape", [(3,), (1, 3, 4, 4), (4, 4, 2), (2, 4, 4)])
-def test_batches_and_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match="index the batch first"):
+@pytest.mark.parametrize("shape", [(3,), (1, 3, 4, 4), (4, 4, 2), (2, 4, 5)])
+def test_batches_and_other_shapes_are_refused_as_they_came(shape):
+    with pytest.raises(ValueError, match=f"got {re.escape(str(shape))}; index the batch first"):
         scaling.to_numpy(np.zeros(shape))
 
 
 def test_three_rows_in_colour_are_no_channels():
     m = np.arange(3 * 5 * 3.0).reshape(3, 5, 3)
     assert np.array_equal(scaling.to_numpy(m), m)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_channels_may_come_first_however_narrow_the_picture(width):
+    m = np.arange(3 * 5 * width * 1.0).reshape(3, 5, width)
+    assert np.array_equal(scaling.to_numpy(m), np.moveaxis(m, 0, 2))
 
 
 def test_by_max_refuses_negative_values():
