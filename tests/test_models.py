@@ -374,6 +374,11 @@ def test_folded_batch_normalisation_gives_the_same_scores(make):
     )
 
 
+def test_the_embedded_networks_size_is_the_default():
+    network = load_model("embedded", device="cpu").network
+    VGG16(108).load_state_dict(network.state_dict())  # strict: all names and shapes
+
+
 def test_our_layout_at_full_width_takes_torchvisions_weights(full_vgg16):
     with torch.device("meta"):
         ours = VGG16(1000, widths=(64, 128, 256, 512, 512), hidden=4096, pooled=7)

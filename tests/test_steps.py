@@ -7,7 +7,14 @@ import torch
 from torch import nn
 
 from helpers import Deconvnet, ModelError, strongest_unit
-from helpers.explicit.steps import AveragePooling, Convolution, Pooling, Rectifier, step_for
+from helpers.explicit.steps import (
+    AveragePooling,
+    Convolution,
+    Pooling,
+    Rectifier,
+    laid_out,
+    step_for,
+)
 
 from .comparing import assert_close
 from .networks import noise
@@ -190,3 +197,24 @@ def test_an_overlapping_pooling_is_refused_however_it_is_written():
         with pytest.raises(ModelError, match="separate windows"):
             step_for(pool)
     step_for(nn.MaxPool2d(2, (2, 2), dilation=(1, 1)))
+
+
+@pytest.mark.parametrize(
+    "padding",
+    [{"padding": "same"}]
+    + [{"padding": 1, "padding_mode": mode} for mode in ("reflect", "replicate", "circular")],
+    ids=str,
+)
+def test_a_convolution_that_pads_otherwise_is_refused(padding):
+    with pytest.raises(ModelError, match="number of zeros as padding"):
+        step_for(nn.Conv2d(3, 4, 3, **padding))
+
+
+@pytest.mark.parametrize("side, innermost", [(2, False), (3, True)])
+def test_channels_lie_innermost_where_there_are_many_places(side, innermost):
+    """3 photos of 10 channels: 18 places are no more than two for each channel, 27 are."""
+    x = torch.randn(3, 10, 3, side)
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        got = laid_out(given)
+        assert torch.equal(got, x) and (got.stride(1) == 1) == innermost
+    assert laid_out(x.flatten(1)).is_contiguous()
