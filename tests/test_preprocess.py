@@ -73,6 +73,10 @@ REFUSED = {
         v2.Compose([v2.CenterCrop(32), v2.Resize((40, 40)), v1.ToTensor()]),
         "do something else",
     ),
+    "other rounding": (
+        v2.Compose([v1.ToTensor(), v2.Resize(40, antialias=False), v2.CenterCrop(32)]),
+        "do something else",
+    ),
     "an empty config": ({}, "no input_size"),
     "timm's border": ({"input_size": (3, 32, 32), "crop_mode": "border"}, "'border' for 32x32"),
     "timm's centre of an oblong": ({"input_size": (3, 32, 64)}, "'center' for 32x64"),
@@ -121,6 +125,16 @@ CONFIGS = {
     },
     "whole": {"input_size": (3, 80, 80), "crop_pct": 1.0, "interpolation": "lanczos"},
 }
+
+
+#: What timm makes of them: the sides divided by crop_pct (0.875, if none is named), rounded down.
+SIZES = {"vit": (71, 64), "silent": (109, 96), "squash": ((50, 84), (48, 80)), "whole": (80, 80)}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_timms_data_config_says_the_sizes(name):
+    found = Preprocess.of(CONFIGS[name])
+    assert (found.resize, found.crop) == SIZES[name]
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
