@@ -90,9 +90,10 @@ class Rectifier(Step):
 class Pooling(Step):
     """Max-pooling up, which notes the switches; down, unpooling to the switches, zero elsewhere.
 
-    Where PyTorch does not allow ``nn.MaxUnpool2d`` (under
-    ``torch.use_deterministic_algorithms(True)``, and older versions in an export to ONNX), a
-    scatter into zeros does the same: windows do not overlap, so no two values meet.
+    A scatter into zeros does the same, as windows do not overlap and no two values meet. It stands
+    in for ``nn.MaxUnpool2d`` where PyTorch does not allow that
+    (``torch.use_deterministic_algorithms(True)``), and in an export to ONNX, where it is one
+    ``ScatterElements`` in place of a ``ScatterND`` and the arithmetic of its indices.
     """
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
