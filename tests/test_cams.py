@@ -31,9 +31,10 @@ N, C, H, W = 2, 5, 3, 4
 
 @pytest.fixture
 def seen():
-    """Feature maps with zeros and a silent channel, and a gradient of both signs with zeros."""
+    """Feature maps with zeros, a silent and a negative channel; a gradient of both signs, and 0."""
     random = torch.Generator().manual_seed(0)
     maps = torch.randn(N, C, H, W, generator=random, dtype=torch.float64).clamp(min=0)
+    maps[:, 2] *= -1  # not every layer ends in a ReLU
     maps[:, 3] = 0
     gradient = torch.randn(N, C, H, W, generator=random, dtype=torch.float64)
     gradient[:, :, 1, 2] = 0
