@@ -105,7 +105,10 @@ BAD = {
         Image.fromarray(COLOURS[..., 0]).convert("I"),
         "would be black.*where 65535 is white.*uint8",
     ),
-    "more than 16 bits": (Image.new("I", (32, 32), 65536), "from 65536 to 65536, where 16 bits"),
+    "more than 16 bits": (
+        Image.new("I", (32, 32), 65536),
+        "from 65536 to 65536, where 16 bits go from 0 to 65535",
+    ),
     "less than nothing": (Image.new("I", (32, 32), -1), "from -1 to -1, where 16 bits"),
     "32 bits": (tiff(32, 1, bytes([255, 255, 255, 127] * 1536)), "to 2147483647, where 16 bits"),
     "signed integers": (np.zeros((32, 32), np.int64), "array of int64"),
