@@ -248,6 +248,12 @@ def test_a_layer_that_computes_more_is_found_in_every_dtype(dtype):
         Deconvnet(network)
 
 
+def test_a_thousandth_more_is_found_in_single_precision_too():
+    assert Deconvnet(precise().float())
+    with pytest.raises(ModelError, match=r"features\[2\] of VGG16, a Scaled, does not"):
+        Deconvnet(with_layer(SECOND, Scaled(4, 4, 3, padding=1)).float())
+
+
 def test_a_layer_that_computes_more_is_found_where_the_photo_does_not_come():
     """All units before it are silent for the small photo, and so is its part in the scores."""
     network = with_layer(SECOND, Standardised(4, 4, 3, padding=1))
