@@ -442,6 +442,7 @@ class Answers(nn.Module):
         lambda x: {"out": x},
         lambda x: (x.mean((2, 3)), x),
         lambda x: x.mean((0, 2, 3))[None].repeat(5, 1),
+        lambda x: x.mean((2, 3))[:, :, None],
     ],
 )
 def test_answers_that_are_no_class_scores_are_refused(answer):
