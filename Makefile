@@ -65,11 +65,12 @@ pdf: book
 lighthouse: book
 	$(BIN)/python -m tests.lighthouse _build/html
 
-# Two files at a time, each on one thread: threads that wait for each other took half of the time.
-# In their order: by number of tests, the page's few and slow ones would come last, alone.
+# Each file on one thread: threads that wait for each other took half of the time. Three at a time,
+# also on two cores: the tests with a browser wait for more than half of theirs. In their order: by
+# number of tests, the page's few and slow ones would come last, alone.
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout=300 notebooks
 
 # And what takes long by itself: widgets in JupyterLab and under Colab's ipywidgets, a bare folder.
