@@ -41,14 +41,9 @@ def test_its_cells_fit_the_page():
         ('biased = "bias down" in slips', "biased = True"),
         ("back.weight = layer.weight", "back.weight = nn.Parameter(layer.weight.flip(2, 3))"),
         ("x = rc(r.pop() * x)", "x = rc(x)"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                ("alpha = gradient.mean(dim=(2, 3), keepdim=True)", "alpha = gradient"),
-                ('if "min-max" in slips', "if True"),
-                ('if "dropout" in slips', "if True"),
-            ]
-        ),
+        ("alpha = gradient.mean(dim=(2, 3), keepdim=True)", "alpha = gradient"),
+        ('if "min-max" in slips', "if True"),
+        ('if "dropout" in slips', "if True"),
     ],
 )
 def test_its_comparison_notices_a_slip(right, wrong):

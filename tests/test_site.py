@@ -536,7 +536,7 @@ def test_charts_beside_each_other_are_whole_or_below_each_other(figures, page, t
         assert below["top"] >= above["bottom"]
         ends = [(y_axis["right"], below["left"])]
         ends += [(y_axis[end], below[end]) for end in ("top", "bottom")]
-        assert max(abs(one - other) for one, other in ends) < 0.2  # pixels
+        assert max(abs(one - other) for one, other in ends) < 0.1
     scales = [part["scale"] for part in [*legend, *panels, *copies]]
     assert min(scales) * LETTER >= 11 and max(scales) - min(scales) < 0.01
     # no letter is larger than the page's, and what is too wide still scrolls
