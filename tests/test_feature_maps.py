@@ -171,7 +171,7 @@ def test_registers_need_a_grid():
     pytest.importorskip("timm")
     network = made(timms("vit_small_patch14_reg4_dinov2", **{**VIT, "num_heads": 2}))
     x = noise(2, 32, dtype=torch.float64)
-    with pytest.raises(ModelError, match="norm, the last .* gives 21 tokens.*grid="):
+    with pytest.raises(ModelError, match="^norm, the last .* gives 21 tokens.*grid="):
         grad_cam_any(network, x)
     listed = {layer.name: layer for layer in layers(network, x)}
     assert listed["blocks.1"].maps is None and listed["blocks.1"].output == (1, 21, 16)
@@ -232,6 +232,23 @@ def test_tokens_of_an_oblong_photo_lie_as_its_patches_do():
     assert_close(got.maps, by_hand(network, x, "tokens", lay, CLASSES)[0], **EXACTLY)
 
 
+class Registers(Tokens):
+    """Two more tokens that lie nowhere."""
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = self.tokens(torch.cat([tokens[:, :2], tokens], 1)).relu()
+        return self.head((tokens[:, 2:] * tokens[:, :1]).mean(1))
+
+
+def test_tokens_without_a_grid_have_no_default():
+    x = noise(2, 32, 48, dtype=torch.float64)
+    network = randomise(nn.Sequential(nn.Conv2d(3, 3, 1), Registers())).double()
+    with pytest.raises(ModelError, match=r"^1.tokens, the last layer .* gives 26 tokens, which"):
+        default_layer(network, x)
+    assert default_layer(network, x, grid=(4, 6)) == "1.tokens"
+
+
 # --- by name, by probe, several ------------------------------------------------------------------
 
 
@@ -249,6 +266,8 @@ def test_a_layer_by_its_name_is_the_layer():
     )
     with pytest.raises(ModelError, match=r"no layer 'layer33'; .*layer3"):
         grad_cam_any(network, x, "layer33")
+    with pytest.raises(ModelError, match="'quux'; layer4.1.bn2, avgpool, fc are some of"):
+        grad_cam_any(network, x, "quux")
 
 
 def test_layers_of_a_resnet():
@@ -290,6 +309,25 @@ def test_a_network_without_maps_has_no_default():
     with pytest.raises(ModelError, match="no layer that gives maps"):
         grad_cam_any(network, noise(1, 8))
     assert layers(network, noise(1, 8)) == []
+
+
+class ForAndAgainst(nn.Module):
+    """Two scores, of which one is the other's negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        score = self.features(x).relu().mean((1, 2, 3))
+        return torch.stack([score, -score], 1)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_layers_are_found_where_the_scores_cancel_each_other(n):
+    network, x = randomise(ForAndAgainst()), noise(n, 16)
+    assert not network(x).sum(1).any() and network(x).any()
+    assert [layer.name for layer in layers(network, x)] == ["features"]
 
 
 def test_several_layers_are_averaged():
