@@ -1,5 +1,9 @@
 """Layers by name, by probe, several at once; transformers' tokens and channels that stand last."""
 
+import itertools
+import math
+from fractions import Fraction
+
 import pytest
 import torch
 import torchvision
@@ -15,7 +19,7 @@ from helpers import (
     layers,
     resize_maps,
 )
-from helpers.autograd.feature_maps import default_layer, token_grid
+from helpers.autograd.feature_maps import channels_stand_last, default_layer, misfit, token_grid
 
 from .comparing import assert_close, assert_each_differs
 from .networks import narrow, noise, randomise
@@ -247,6 +251,27 @@ def test_tokens_without_a_grid_have_no_default():
     with pytest.raises(ModelError, match=r"^1.tokens, the last layer .* gives 26 tokens, which"):
         default_layer(network, x)
     assert default_layer(network, x, grid=(4, 6)) == "1.tokens"
+
+
+@pytest.mark.parametrize("height, width", [(30, 30), (32, 48), (50, 30)])
+def test_rounding_of_the_sides_explains_a_small_misfit_and_no_other(height, width):
+    """A side of maps is off by less than a place, or by one exactly."""
+    x, proportion = torch.zeros(1, 3, height, width), Fraction(height, width)
+    explained = set()
+    for h, w in itertools.product(range(1, 40), range(2, 40)):
+        fits = Fraction(h - 1, w + 1) <= proportion <= Fraction(h + 1, w - 1)
+        want = 0 if fits else abs(math.log(Fraction(h, w) / proportion))
+        assert misfit(h, w, x) == pytest.approx(want, abs=1e-12)
+        explained.add(fits)
+    assert explained == {False, True}
+
+
+def test_maps_whose_axes_fit_the_photo_equally_badly_are_refused():
+    x = noise(1, 16).requires_grad_()
+    maps = randomise(nn.Linear(3 * 16 * 16, 4 * 8 * 16))(x.flatten(1)).view(1, 4, 8, 16)
+    assert misfit(8, 16, x) == misfit(4, 8, x) > 0
+    with pytest.raises(ModelError, match="do not look like maps"):
+        channels_stand_last(maps, x, nn.ReLU())
 
 
 # --- by name, by probe, several ------------------------------------------------------------------

@@ -38,6 +38,7 @@ def test_steps_use_the_convolutions_themselves(full_vgg16):
         {"padding": 1},
         {"stride": 2, "padding": 1},
         {"stride": (3, 2), "padding": (0, 2)},
+        {"stride": 3, "padding": 1},
         {"dilation": 2, "padding": 2},
         {"stride": 2, "dilation": (2, 1), "groups": 2},
     ],
