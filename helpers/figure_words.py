@@ -1,4 +1,4 @@
-"""What stands in a figure, in words that its PNG carries: `site_figures.py` sets them as text."""
+"""What stands in a figure, in words that its PNG carries; the site sets them as text."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ guided                ``R * (R > 0) * (f > 0)``
 ====================  ===========================
 
 All three overwrite the signal, which a walk down needs once: with a batch of eight photos, fresh
-memory at every ReLU would take a tenth of the time.
+memory at every ReLU would cost a tenth of the walk's time.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ TESTS = {
     "networks.models": ("models", "model_of"),
 }
 #: Large networks: they take most of the time, and notice nothing that small ones do not.
-SLOW = "not full_vgg16 and not vgg11 and not vgg13 and not vgg19"
+WITHOUT_LARGE = "not full_vgg16 and not vgg11 and not vgg13 and not vgg19"
 #: Of all that may take an operator's place, what a slip of the hand would not put there; and the
 #: ``|`` of annotations, which are never evaluated.
 UNLIKELY = re.compile(
@@ -121,7 +121,7 @@ def noticed(module: str, copy: Path, seconds: float = 0) -> bool:
         import pytest
 
         files = [f"tests/test_{name}.py" for name in TESTS[module]]
-        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", SLOW, *files])
+        code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", WITHOUT_LARGE, *files])
     finally:
         os._exit(code)
 

@@ -272,6 +272,10 @@ def test_maps_whose_axes_fit_the_photo_equally_badly_are_refused():
     assert misfit(8, 16, x) == misfit(4, 8, x) > 0
     with pytest.raises(ModelError, match="do not look like maps"):
         channels_stand_last(maps, x, nn.ReLU())
+    flat = randomise(nn.Conv2d(3, 4, 3, stride=(2, 1), padding=1))(
+        x
+    )  # its rows are from left to right
+    assert flat.shape == maps.shape and not channels_stand_last(flat, x, nn.ReLU())
 
 
 # --- by name, by probe, several ------------------------------------------------------------------

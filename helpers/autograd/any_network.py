@@ -1,4 +1,4 @@
-"""The three rules on autograd: the short way, for any network that has ReLUs.
+"""The book's maps by autograd, the short way: for any network, the three rules where it has ReLUs.
 
 The explicit networks of :mod:`helpers.explicit.deconvnet` know VGG's few kinds of layer. Autograd
 knows them all, and only one of them needs another rule on the way down: the ReLU. So the forward

@@ -1,4 +1,4 @@
-"""The one way to get a network: ``load_model("embedded")`` or ``load_model("vgg16")``."""
+"""The book's two networks, ``load_model("embedded")`` and ``load_model("vgg16")``, as a `Model`."""
 
 from __future__ import annotations
 
