@@ -424,6 +424,14 @@ def test_the_heads_of_the_book_are_small_and_know_the_classes():
     for name, card in facts["heads"].items():
         load_attention(name, "cpu")
         assert 20 < card["accuracy_percent"]["held out"]["top1"] < 90
+    torch.manual_seed(0)
+    for name, channels in (("pooling", 384), ("transformer", 96)):  # unless told, they are those
+        head = HEADS[name][0](channels, classes=108)
+        stored = load_attention(name, "cpu").network.head
+        shapes = [{k: v.shape for k, v in one.state_dict().items()} for one in (head, stored)]
+        assert shapes[0] == shapes[1]
+    places = head.places.flatten()
+    assert places.std().item() == pytest.approx(0.02, rel=0.05) and places.mean().abs() < 1e-3
     measured = json.loads(training.MEASURED.read_text())
     assert measured["weights_sha256"] == facts["sha256"], "python -m training.attention --help"
 

@@ -57,10 +57,10 @@ ODD = {
     "resnet18": (lambda: on_meta("resnet18"), "ResNet is not VGG-style.*saliency_any"),
     "alexnet's overlapping pooling": (
         lambda: on_meta("alexnet"),
-        "separate windows.*kernel_size=3, stride=2",
+        "windows side by side.*kernel_size=3, stride=2",
     ),
     "unfolded batch normalisation": (lambda: on_meta("vgg11_bn"), "fold_batch_norm"),
-    "dilated pooling": (lambda: small(nn.MaxPool2d(2, dilation=2)), "separate windows"),
+    "dilated pooling": (lambda: small(nn.MaxPool2d(2, dilation=2)), "windows side by side"),
     "functional ReLU": (
         lambda: small(forward=lambda n, x: head(n, F.relu(n.features(x)))),
         "F.relu.*nn.ReLU",

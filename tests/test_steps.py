@@ -193,9 +193,10 @@ def test_a_mode_set_here_is_not_the_networks(network):
     assert all(module.training for module in network.modules())
 
 
-def test_an_overlapping_pooling_is_refused_however_it_is_written():
-    for pool in (nn.MaxPool2d(3, 2), nn.MaxPool2d((2, 3), 2), nn.MaxPool2d(2, dilation=(1, 2))):
-        with pytest.raises(ModelError, match="separate windows"):
+def test_a_pooling_with_other_windows_is_refused_however_it_is_written():
+    pools = [(3, 2), ((2, 3), 2), (2, 3), (2, (2, 3))]  # overlapping, and with gaps
+    for pool in [*(nn.MaxPool2d(*sides) for sides in pools), nn.MaxPool2d(2, dilation=(1, 2))]:
+        with pytest.raises(ModelError, match="windows side by side"):
             step_for(pool)
     step_for(nn.MaxPool2d(2, (2, 2), dilation=(1, 1)))
 
@@ -218,4 +219,8 @@ def test_channels_lie_innermost_where_there_are_many_places(side, innermost):
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         got = laid_out(given)
         assert torch.equal(got, x) and (got.stride(1) == 1) == innermost
-    assert laid_out(x.flatten(1)).is_contiguous()
+    exactly = torch.randn(3, 9, 3, 2)  # 18 places are no more than twice 9
+    assert laid_out(exactly).is_contiguous() and not laid_out(exactly[:, :8]).is_contiguous()
+    assert laid_out(torch.ones(50, 2)).is_contiguous()
+    elsewhere = x.to("meta")
+    assert laid_out(elsewhere) is elsewhere

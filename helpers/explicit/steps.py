@@ -103,7 +103,9 @@ class Pooling(Step):
         # MaxUnpool2d has made pairs of them
         if self.unpool.kernel_size != self.unpool.stride or pool.dilation not in (1, (1, 1)):
             # where windows overlap one place may win twice, and unpooling would keep one of the two
-            raise ModelError(f"Only max-pooling with separate windows can be unpooled, got {pool}.")
+            raise ModelError(
+                f"Only max-pooling with windows side by side can be unpooled, got {pool}."
+            )
 
     def up(self, x):
         pooled, switches = self.layer(x)
