@@ -252,8 +252,9 @@ def replacement_curve(
             f"Expected two photos of one size, got {tuple(start.shape)} and {tuple(end.shape)}."
         )
     rank = torch.from_numpy(_order_of_strength(found)).to(start.device)
-    shares = torch.arange(steps + 1, device=start.device) / steps
-    replaced = rank < shares[:, None, None] * found.size
+    # whole numbers: a rounded share would take a pixel more
+    counts = torch.arange(steps + 1, device=start.device) * found.size
+    replaced = rank * steps < counts[:, None, None]
     return _probabilities(
         network, torch.where(replaced[:, None], end.to(start), start), class_index
     )
@@ -310,7 +311,7 @@ def road_curve(
     check_photos(x)
     found = _of_one_photo(x, values, steps)
     rank = _order_of_strength(found)
-    gone = [rank < k * found.size / steps for k in range(1, steps)]
+    gone = [rank * steps < k * found.size for k in range(1, steps)]
     photos = [x] + [imputed(x, missing, noise, seed) for seed, missing in enumerate(gone)]
     return _probabilities(network, torch.cat(photos), class_index)
 
@@ -340,7 +341,7 @@ def imputed(
     from scipy.sparse import diags, identity, kron
     from scipy.sparse.linalg import splu
 
-    missing = np.asarray(missing, dtype=bool)
+    x, missing = x.detach(), np.asarray(missing, dtype=bool)
     if missing.shape != x.shape[-2:] or missing.all():
         raise ValueError(
             f"Expected (H, W) booleans for photos {tuple(x.shape)}, some of them False, "

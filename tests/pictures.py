@@ -121,6 +121,8 @@ REFUSED["20,000 x 20,000"] = (header_only(20_000, 20_000), "too many pixels; at 
 REFUSED["31 MB"] = (bytes(31_000_000), "at most 30 MB")
 EXIF = Image.Exif()
 EXIF[ORIENTATION] = 6
+NO_TURN = Image.Exif()
+NO_TURN[ORIENTATION] = 9
 FRAMES = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
 #: Unusual photos that are taken, and what is said of them.
 TAKEN = {
@@ -133,5 +135,6 @@ TAKEN = {
     ),
     "palette with transparency": (encoded(transparent("P")), "laid on white"),
     "rotated": (encoded(Image.fromarray(COLOURS), exif=EXIF), "turned upright"),
+    "turned in no known way": (encoded(Image.fromarray(COLOURS), exif=NO_TURN), ""),
     "animated": (encoded(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "first frame"),
 }

@@ -507,6 +507,30 @@ def test_what_is_asked_for_by_default_is_the_guided_map_of_the_top_class(network
     assert_close(saliency(network, x), want, rtol=0, atol=0)
 
 
+class Undecided(nn.Module):
+    """Finds another class likeliest at each call, for no reason."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear, self.calls = nn.Conv2d(3, 4, 3), nn.Linear(4, 7), 0
+
+    def forward(self, x):
+        self.calls += 1
+        favoured = F.one_hot(torch.tensor(self.calls % 7), 7)
+        return self.linear(self.conv(x).relu().mean((2, 3))) + 10 * favoured
+
+
+def test_both_factors_are_of_one_class_even_if_two_passes_differ():
+    network, x = randomise(Undecided()), noise(2, 16)
+    assert not torch.equal(network(x).argmax(1), network(x).argmax(1))
+    got = guided_gradcam_any(network, x, network.conv)
+    want = guided_gradcam_any(network, x, network.conv, got.classes)
+    other = guided_gradcam_any(network, x, network.conv, (got.classes + 1) % 7)
+    assert_close(got.guided, want.guided, rtol=0, atol=0)
+    assert_close(got.maps, want.maps, rtol=0, atol=0)
+    assert not torch.allclose(got.guided, other.guided)
+
+
 def test_the_rule_ends_with_its_block(network):
     """Also when the network raises inside it."""
     f = torch.tensor([1.0], requires_grad=True)

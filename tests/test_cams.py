@@ -295,6 +295,14 @@ def test_averages_take_what_any_network_takes():
     want = why(scores) - why(start)
     assert got.shape == photos.shape and want.abs().min() > 1e-3
     assert_close(got.sum(dim=(1, 2, 3)), want)
+    leaf = photos.clone().requires_grad_()
+    for ask, start in (
+        (mean_gradients.integrated_gradients, {"start": 0 * leaf}),
+        (mean_gradients.smooth_grad, {}),
+    ):
+        found = ask(network, leaf, why, **start)
+        assert not found.requires_grad and leaf.grad is None
+        assert_close(found, ask(network, photos, why), rtol=0, atol=0)
     each = [mean_gradients.smooth_grad(network, photos, c, samples=2) for c in ([1, 4], 3, why)]
     assert each[2].abs().max() > 1e-3
     assert_close(each[2], each[0] - each[1])

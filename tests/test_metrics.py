@@ -1,6 +1,7 @@
 """Measures of maps against scipy, scikit-image and cases worked out by hand."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -181,6 +182,26 @@ def test_replacement_equals_a_loop_over_the_pixels(class_index):
     assert len(curve.unique()) == 5 and 0.1 < curve.min() < curve.max() < 0.9
 
 
+class Counting(nn.Module):
+    """Notes how many pixels of each photo are 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def forward(self, x):
+        self.counts += x[:, 0].sum((1, 2)).int().tolist()
+        return x[:, :2].mean((2, 3))
+
+
+@pytest.mark.parametrize("steps", [5, 7, 10, 50])
+def test_each_step_takes_its_share_of_the_pixels_and_not_one_more(steps):
+    start, end = torch.zeros(1, 3, 160, 160), torch.ones(1, 3, 160, 160)
+    network = Counting()
+    replacement_curve(network, start, end, noise(1, 160)[0], 0, steps)
+    assert network.counts == [math.ceil(Fraction(k * 160**2, steps)) for k in range(steps + 1)]
+
+
 def test_equally_strong_pixels_are_replaced_in_an_order_that_is_none_and_always_the_same():
     start, end = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
     end[..., :16, :] = end[..., :16] = -1  # row by row, or column by column, darker first
@@ -242,6 +263,7 @@ def test_imputation_solves_the_system_that_numpy_solves():
         places, want = solved_pixel_by_pixel(photo.numpy(), missing)
         got = torch.stack([result[:, i, j] for i, j in places])
         assert_close(got, torch.from_numpy(want), rtol=1e-9, atol=1e-12)
+    assert torch.equal(imputed(x.clone().requires_grad_(), missing, noise=0), filled)
     left = torch.from_numpy(~missing)
     assert torch.equal(filled[..., left], x[..., left]) and missing.any() and left.any()
 

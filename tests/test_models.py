@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import json
 import re
 import shutil
 from types import SimpleNamespace
@@ -160,6 +161,17 @@ def test_a_damaged_card_is_noticed(assets):
     with pytest.raises(
         ModelUnavailable, match="embedded.json is damaged.*install the package again"
     ):
+        load_model("embedded", assets=assets)
+
+
+@pytest.mark.parametrize(
+    "fact, value", [("class_names", None), ("architecture", {"widths": [8] * 5})]
+)
+def test_a_card_of_another_network_is_noticed(assets, fact, value):
+    card = assets / models.CARD.name
+    facts = json.loads(card.read_text())
+    card.write_text(json.dumps({**facts, fact: value}))
+    with pytest.raises(ModelUnavailable, match="embedded.json does not fit embedded.safetensors"):
         load_model("embedded", assets=assets)
 
 

@@ -458,6 +458,44 @@ def test_a_computed_weight_has_to_be_made_plain_before_folding(change):
         fold_batch_norm(network)
 
 
+class Doubled(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def halved(module, args, output):
+    return output / 2
+
+
+@pytest.mark.parametrize(
+    "layers, hook, other",
+    [
+        ([Standardised(3, 4, 3, padding=1), nn.BatchNorm2d(4)], None, "Standardised"),
+        ([Scaled(3, 4, 3, padding=1), nn.BatchNorm2d(4)], None, "Scaled"),
+        ([conv(), Doubled(4)], None, "Doubled"),
+        ([conv(), nn.BatchNorm2d(4)], lambda a, b: a.register_forward_hook(halved), "Conv2d"),
+        ([conv(), nn.BatchNorm2d(4)], lambda a, b: b.register_forward_hook(halved), "BatchNorm2d"),
+        (
+            [conv(), nn.BatchNorm2d(4)],
+            lambda a, b: b.register_forward_pre_hook(lambda b, args: (args[0] / 2,)),
+            "BatchNorm2d",
+        ),
+        (
+            [conv(), nn.BatchNorm2d(4)],
+            lambda a, b: setattr(b, "forward", lambda x: 3 * x),
+            "BatchNorm2d",
+        ),
+    ],
+)
+def test_what_does_more_than_its_kind_is_not_folded(layers, hook, other):
+    network = network_of(*layers, nn.ReLU())
+    if hook:
+        assert len(fold_batch_norm(network).features) == 2
+        hook(*network.features[:2])
+    with pytest.raises(ModelError, match=rf"features\[1\].*the {other} there may do.*saliency_any"):
+        fold_batch_norm(network)
+
+
 def test_a_batch_normalisation_without_statistics_cannot_be_folded():
     network = network_of(conv(), nn.ReLU())
     network.features.insert(1, nn.BatchNorm2d(4, track_running_stats=False))

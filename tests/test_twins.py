@@ -122,6 +122,9 @@ def test_chosen_digits_are_drawn():
     chosen = torch.tensor([[3, 5], [8, 8]])
     pictures = two_digits(2, 1, chosen)
     assert torch.equal(pictures.digits, chosen)
+    for other in (chosen.to(torch.uint8), chosen.int().numpy()):
+        again = two_digits(2, 1, other)
+        assert again.digits.dtype == torch.int64 and torch.equal(again.pixels, pictures.pixels)
     # nothing else changes with them
     assert torch.equal(pictures.red, two_digits(2, 1).red)
     for n, digits in [(0, None), (2, [[1, 2]]), (1, [[1, 10]]), (1, [[0.5, 1.0]])]:

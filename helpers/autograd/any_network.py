@@ -607,6 +607,8 @@ def guided_gradcam_any_each(
 
 def _guided_gradcam(network, x, layer, ask: Callable, strict: bool, grid) -> GuidedGradCAM:
     look = _grad_cam(network, x, layer, ask, grid)
+    if look.classes is not None:  # the same for both factors, should two passes differ
+        ask = partial(asked_each, look.classes)
     cam = resize_maps(look.maps.flatten(0, 1), x.shape[-2:]).view(
         *look.maps.shape[:2], *x.shape[-2:]
     )

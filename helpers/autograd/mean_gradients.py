@@ -66,7 +66,7 @@ def integrated_gradients(
     >>> bool((values.sum() - difference).abs() < 0.05 * difference.abs())
     True
     """
-    check_any_photos(x)
+    x = check_any_photos(x).detach()
     start = torch.zeros_like(x) if start is None else _like(start, x)
     if steps < 1:
         raise ValueError(f"At least one step is needed, got {steps}.")
@@ -78,7 +78,7 @@ def integrated_gradients(
 def _like(start: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """``start`` as photos shaped as ``x``, of its dtype and device; else a ``ValueError``."""
     try:
-        return check_any_photos(start.to(x).expand_as(x))
+        return check_any_photos(start.detach().to(x).expand_as(x))
     except RuntimeError as error:
         raise ValueError(
             f"start {tuple(start.shape)} does not fit the photos {tuple(x.shape)}."

@@ -135,7 +135,7 @@ def remarks(file: bytes) -> list[str]:
                     "It holds several pictures: its first was taken.",
                 ),
                 (
-                    picture.getexif().get(ORIENTATION, 1) != 1,
+                    picture.getexif().get(ORIENTATION) in range(2, 9),
                     "It was turned upright, as its EXIF data ask for.",
                 ),
                 (_transparent(picture), "What is transparent was laid on white."),

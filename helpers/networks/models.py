@@ -300,10 +300,15 @@ def read_weights(weights: Path, card: Path) -> tuple[dict, dict[str, torch.Tenso
 
 def _embedded(assets: Path) -> tuple[nn.Module, tuple[str, ...], Preprocess]:
     facts, state = read_weights(assets / WEIGHTS.name, assets / CARD.name)
-    names = tuple(facts["class_names"])
-    network = VGG16(len(names), **facts["architecture"])
-    network.load_state_dict(state)
-    return network, names, Preprocess(facts["resize"], facts["crop"])
+    try:
+        names = tuple(facts["class_names"])
+        network = VGG16(len(names), **facts["architecture"])
+        network.load_state_dict(state)
+        return network, names, Preprocess(facts["resize"], facts["crop"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelUnavailable(
+            f"{CARD.name} does not fit {WEIGHTS.name} ({error}); install the package again."
+        ) from error
 
 
 def _vgg16() -> tuple[nn.Module, tuple[str, ...], Preprocess]:

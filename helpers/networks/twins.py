@@ -161,7 +161,7 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
     known = not digits.is_floating_point() and ((digits >= 0) & (digits < 10)).all()
     if digits.shape != (n, 2) or not known:
         raise ValueError(f"Expected {n} pairs of digits from 0 to 9, got {digits}.")
-    red = torch.randint(2, (n,), generator=generator)
+    digits, red = digits.long(), torch.randint(2, (n,), generator=generator)
     colours = TINTS[torch.stack([red, 1 - red], dim=1)] + uniform(-0.15, 0.15, n, 2, 3)
 
     # each digit with a hand of its own: every point moved a little, then scaled, turned, put down

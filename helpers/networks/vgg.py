@@ -105,8 +105,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     ------
     ModelError
         If a batch normalisation in ``features`` does not stand right behind a convolution (behind
-        a ReLU, say), has no running statistics, or the convolution's weight is computed from
-        others (pruning, weight norm).
+        a ReLU, say), has no running statistics, the convolution's weight is computed from others
+        (pruning, weight norm), or one of the two may do something else (a subclass, a forward of
+        its own, a hook).
 
     Examples
     --------
@@ -153,3 +154,11 @@ def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) 
             "plain one first: torch.nn.utils.parametrize.remove_parametrizations, prune.remove, "
             "remove_weight_norm or remove_spectral_norm."
         )
+    for part, kind in ((before, nn.Conv2d), (norm, nn.BatchNorm2d)):
+        own = type(part) is not kind or "forward" in vars(part)
+        if own or part._forward_hooks or part._forward_pre_hooks:
+            raise ModelError(
+                f"{where} cannot be folded: the {type(part).__name__} there may do something else "
+                f"than a {kind.__name__} (a subclass, a forward of its own, a hook). Ask the "
+                f"network by {ASK_ANY}."
+            )
