@@ -40,7 +40,7 @@ TESTS = {
         "targets",
         "cams",
     ),
-    "autograd.signal_path": ("signal_path", "any_network"),
+    "autograd.signal_path": ("signal_path", "any_network", "feature_maps"),
     "autograd.feature_maps": ("feature_maps", "any_misuse"),
     "targets": ("targets", "photos", "feature_maps"),
     "networks.loading": ("cli",),

@@ -216,6 +216,16 @@ FORMULAS = {
     "Hardswish by clamp": (lambda f: f * (f / 6 + 0.5).clamp(0, 1), "a signal times", F.hardswish),
     "Mish": (lambda f: f * torch.tanh(F.softplus(f)), "a signal times", F.mish),
     "softsign": (lambda f: f / (1 + f.abs()), "a signal times", F.softsign),
+    "SiLU by addcmul": (
+        lambda f: torch.addcmul(torch.zeros_like(f), f, f.sigmoid()),
+        "a signal times",
+        F.silu,
+    ),
+    "softsign by addcdiv": (
+        lambda f: torch.addcdiv(torch.zeros_like(f), f, 1 + f.abs()),
+        "a signal times",
+        F.softsign,
+    ),
     "GELU": (lambda f: f * 0.5 * (1 + torch.erf(f / 2**0.5)), "a signal times", F.gelu),
     "leaky by maximum": (lambda f: torch.maximum(f, 0.1 * f), "maximum \\(once\\)", leaky),
     "leaky by a stack": (lambda f: torch.stack([f, 0.1 * f]).amax(0), "maximum \\(once\\)", leaky),
