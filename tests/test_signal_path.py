@@ -137,6 +137,11 @@ LET_THROUGH = {
     ),
     "parts written in place": assigned,
     "a constant mask": lambda net, f: F.relu(f) * (torch.arange(32) > 9),
+    "a constant factor, in two ways": lambda net, f: torch.addcdiv(
+        torch.addcmul(h := F.relu(f), h, torch.arange(32.0).double()),
+        h,
+        torch.full((32,), 3.0).double(),
+    ),
     "a constant minimum elsewhere": lambda net, f: F.relu(f) * net.head.weight.clamp(min=0).sum(),
 }
 
@@ -211,6 +216,11 @@ FORMULAS = {
     "sigmoid by division": (
         lambda f: torch.ones_like(f) / (1 + torch.exp(-f)),
         "division \\(once\\)",
+        torch.sigmoid,
+    ),
+    "sigmoid by addcdiv": (
+        lambda f: torch.addcdiv(torch.zeros_like(f), torch.ones_like(f), 1 + torch.exp(-f)),
+        "Addcdiv \\(once\\)",
         torch.sigmoid,
     ),
     "Hardswish by clamp": (lambda f: f * (f / 6 + 0.5).clamp(0, 1), "a signal times", F.hardswish),
