@@ -108,10 +108,7 @@ def rank_correlation(first: Map, second: Map, signed: bool = False) -> float:
 
     pair = _pair(first, second)
     if signed:
-        pair = [
-            found.sum(axis=2) if found.ndim == 3 else found
-            for found in map(to_numpy, (first, second))
-        ]
+        pair = [np.atleast_3d(to_numpy(found)).sum(axis=2) for found in (first, second)]
     a, b = (found.ravel() for found in pair)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
@@ -338,7 +335,8 @@ def imputed(
     >>> bool((made_up - 1).abs().max() < 1e-6)
     True
     """
-    from scipy.sparse import diags, identity, kron
+    from scipy.sparse import diags, kron, kronsum
+    from scipy.sparse.csgraph import laplacian
     from scipy.sparse.linalg import splu
 
     x, missing = x.detach(), np.asarray(missing, dtype=bool)
@@ -352,13 +350,11 @@ def imputed(
     height, width = missing.shape
     # which pixel lies beside which: in a row, in a column, and both for the corners
     row, column = (diags([1.0, 1.0], [-1, 1], shape=(n, n)) for n in (width, height))
-    beside = 2 * kron(identity(height), row) + 2 * kron(column, identity(width))
-    weights = ((beside + kron(column, row)) / 12).tocsr()
+    weights = ((2 * kronsum(row, column) + kron(column, row)) / 12).tocsr()
     gone, left = np.flatnonzero(missing), np.flatnonzero(~missing)
-    # at the border of the photo a pixel has fewer neighbours; their weights sum to less than 1
-    total = diags(np.asarray(weights.sum(axis=1)).ravel()).tocsr()
     pixels = x.flatten(0, 1).flatten(1).double().cpu().numpy().T
-    system = splu((total - weights)[gone][:, gone].tocsc())
+    # a pixel's whole weight less its neighbours'; it has fewer at the border of the photo
+    system = splu(laplacian(weights).tocsr()[gone][:, gone].tocsc())
     made_up = torch.from_numpy(system.solve(weights[gone][:, left] @ pixels[left]))
     random = torch.Generator().manual_seed(seed)
     made_up += noise * torch.randn(made_up.shape, generator=random, dtype=torch.float64)

@@ -65,8 +65,7 @@ def min_max(maps: Map) -> np.ndarray:
 
 def amounts(maps: Map) -> np.ndarray:
     """How much, whatever the sign and colour: the channels' largest absolute value, ``(H, W)``."""
-    array = np.abs(to_numpy(maps))
-    return array.max(axis=2) if array.ndim == 3 else array
+    return np.atleast_3d(np.abs(to_numpy(maps))).max(axis=2)
 
 
 def strength(maps: Map, percentile: float = 100) -> np.ndarray:

@@ -366,8 +366,12 @@ def test_a_clamped_factor_that_may_be_either_is_refused():
     def star(net, f):
         return F.relu6(net.squeeze(f)) * net.conv(f)
 
-    with pytest.raises(ModelError, match="clamped factor that is a gate or"):
-        guided(star)
+    def with_a_sum(net, f):
+        return F.relu6(net.squeeze(f) + net.squeeze(-f)) * net.conv(f)
+
+    for step in (star, with_a_sum):
+        with pytest.raises(ModelError, match="clamped factor that is a gate or"):
+            guided(step)
     assert_same_map(guided(star, strict=False), reference(Bottleneck(star), X, "guided")[0])
 
     def beside_a_gate(net, f):

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -28,7 +27,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from ..checks import check_any_photos, check_scores, evaluating, seen_by_python
 from ..errors import ModelError
-from ..explicit.gradcam import GradCAM, resize_maps
+from ..explicit.gradcam import GradCAM, first_of_each, resize_maps
 from ..explicit.guided import GuidedGradCAM, times
 from ..methods import RULES, rows_of, rule_of
 from ..targets import answer_of, asked, asked_each
@@ -278,7 +277,7 @@ def _is_constant(bound, f: torch.Tensor) -> bool:
 def _is_zero(bound, f: torch.Tensor) -> bool:
     if isinstance(bound, torch.Tensor):
         return _is_constant(bound, f) and not bound.count_nonzero()
-    return bound is not None and bound == 0
+    return bound == 0
 
 
 def _has_no_way_back(name: str, result) -> bool:
@@ -528,9 +527,8 @@ def _grad_cam(network, x, layer, ask: Callable, grid, cam: str = GRAD_CAM) -> Gr
         tuple(torch.stack(parts, dim=1) for parts in zip(*column, strict=True))
         for column in zip(*cams, strict=True)
     ]
-    if len(each) == 1:
-        ((found, weights),) = each
-    else:
+    found, weights = each[0]
+    if len(each) > 1:
         found, weights = averaged([m for m, _ in each]), tuple(w for _, w in each)
     return GradCAM(found, weights, chosen, scores.detach())
 
@@ -544,18 +542,6 @@ def averaged(maps: Sequence[torch.Tensor]) -> torch.Tensor:
         .mean(0)
         .view(*maps[0].shape[:2], *size)
     )
-
-
-def first_of_each(each: NamedTuple) -> NamedTuple:
-    """A result for K = 1 without that dimension, which the scores, its last part, do not have."""
-
-    def first(part):
-        if isinstance(part, tuple):  # weights of several layers
-            return tuple(map(first, part))
-        return None if part is None else part[:, 0]
-
-    *parts, scores = each
-    return type(each)(*map(first, parts), scores)
 
 
 def guided_gradcam_any(

@@ -54,7 +54,7 @@ def grad_cam_pp_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
     square = gradient**2
     total = maps.sum(dim=(2, 3), keepdim=True)
     below = 2 * square + total * square * gradient
-    alpha = torch.where(below == 0, 0, square / torch.where(below == 0, 1, below))
+    alpha = torch.where(below == 0, 0, square / below)
     return (alpha * gradient.clamp(min=0)).sum(dim=(2, 3), keepdim=True)
 
 
@@ -64,7 +64,7 @@ def xgrad_cam_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
     A channel that is nowhere active has the weight 0.
     """
     total = maps.sum(dim=(2, 3), keepdim=True)
-    share = torch.where(total == 0, 0, maps / torch.where(total == 0, 1, total))
+    share = torch.where(total == 0, 0, maps / total)
     return (share * gradient).sum(dim=(2, 3), keepdim=True)
 
 

@@ -87,9 +87,12 @@ def layers(network: nn.Module, x: torch.Tensor, grid: tuple[int, int] | None = N
         path = path_down(scores, leaf, type(network).__name__)
         whole, found = path.bottlenecks(), []
         for module, (output, *more) in outputs.items():
-            if more or isinstance(module, nn.AdaptiveAvgPool2d):
-                continue
-            if not isinstance(output, torch.Tensor) or output.grad_fn not in path:
+            if (
+                more
+                or isinstance(module, nn.AdaptiveAvgPool2d)
+                or not isinstance(output, torch.Tensor)
+                or output.grad_fn not in path
+            ):
                 continue
             try:
                 lay = layout(check_output([output], module, x), leaf, module, grid)

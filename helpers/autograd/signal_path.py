@@ -132,8 +132,8 @@ KEEP_SIGN = POOLINGS | set(
 TITLES = {
     "Silu": "SiLU", "Gelu": "GELU", "Elu": "ELU or SELU", "Celu": "CELU",
     "LeakyRelu": "LeakyReLU", "RreluWithNoise": "RReLU", "PreluKernel": "PReLU",
-    "LogSigmoid": "LogSigmoid", "Clamp": "clamp", "ClampMin": "clamp", "ClampMax": "clamp",
-    "Hardtanh": "Hardtanh", "Abs": "abs", "Exp": "exp", "Log": "log", "Pow": "pow",
+    "Clamp": "clamp", "ClampMin": "clamp", "ClampMax": "clamp",
+    "Abs": "abs", "Exp": "exp", "Log": "log", "Pow": "pow",
     "Sqrt": "sqrt", "Rsqrt": "rsqrt", "Div": "division", "Reciprocal": "reciprocal", "Erf": "erf",
     "CopySlices": "a change in place of a part of a tensor",
     "DifferentiableGraph": "TorchScript", "CompiledFunction": "compiled code",
@@ -254,10 +254,9 @@ class SignalPath:
         name = node_name(node)
         if node in self._known:
             return self._known[node]
-        if name == "CopySlices":  # does not say what was done to the view
-            return "opaque"
         if (
-            isinstance(node, torch.autograd.function.BackwardCFunction)
+            name == "CopySlices"  # does not say what was done to the view
+            or isinstance(node, torch.autograd.function.BackwardCFunction)
             or type(node).__name__ == "CppFunction"
         ):
             return "opaque"
@@ -460,9 +459,7 @@ class SignalPath:
             if node in self.curves:
                 if not self.is_gate(node):
                     found["a signal times a function of itself"] += 1
-            elif kind in ("activation", "unknown"):
-                found[title(node)] += 1
-            elif (
+            elif kind in ("activation", "unknown") or (
                 kind in ("squash", "bend", "statistic")
                 and node not in inner
                 and not self.is_gate(node)

@@ -87,8 +87,9 @@ def grad_cam(network: nn.Module, x: torch.Tensor, classes=None, layer: int = -1)
     >>> tuple(look.maps.shape), model.class_names[look.classes[0]] in model.class_names
     ((1, 5, 5), True)
     """
-    each = _each(network, x, lambda scores: check_classes(classes, scores)[:, None], layer)
-    return GradCAM(*(part[:, 0] for part in each[:3]), each.scores)
+    return first_of_each(
+        _each(network, x, lambda scores: check_classes(classes, scores)[:, None], layer)
+    )
 
 
 def grad_cam_each(network: nn.Module, x: torch.Tensor, classes, layer: int = -1) -> GradCAM:
@@ -107,6 +108,18 @@ def grad_cam_each(network: nn.Module, x: torch.Tensor, classes, layer: int = -1)
     (1, 108, 5, 5)
     """
     return _each(network, x, lambda scores: check_classes_each(classes, scores), layer)
+
+
+def first_of_each(each: NamedTuple) -> NamedTuple:
+    """A result for K = 1 without that dimension, which the scores, its last part, do not have."""
+
+    def first(part):
+        if isinstance(part, tuple):  # weights of several layers
+            return tuple(map(first, part))
+        return None if part is None else part[:, 0]
+
+    *parts, scores = each
+    return type(each)(*map(first, parts), scores)
 
 
 def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> GradCAM:

@@ -6,7 +6,7 @@ detail of guided backpropagation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..checks import check_classes, check_classes_each
 from ..methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 from .deconvnet import METHODS, Deconvnet, Trace
-from .gradcam import cam_from_gradient, resize_maps
+from .gradcam import cam_from_gradient, first_of_each, resize_maps
 
 
 class GuidedGradCAM(NamedTuple):
@@ -85,11 +85,7 @@ def guided_gradcam(network: nn.Module, x: torch.Tensor, classes=None) -> GuidedG
     >>> tuple(result.maps.shape), tuple(result.cam.shape)
     ((1, 3, 160, 160), (1, 160, 160))
     """
-    net = both_ways(network)
-    trace = net.up(x)
-    chosen = check_classes(classes, trace.scores)
-    *parts, scores = product(net, trace, chosen[:, None])
-    return GuidedGradCAM(*(part[:, 0] for part in parts), scores)
+    return first_of_each(_each(network, x, lambda scores: check_classes(classes, scores)[:, None]))
 
 
 def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedGradCAM:
@@ -107,10 +103,17 @@ def guided_gradcam_each(network: nn.Module, x: torch.Tensor, classes) -> GuidedG
     >>> tuple(result.maps.shape)
     (1, 2, 3, 160, 160)
     """
+    return _each(network, x, lambda scores: check_classes_each(classes, scores))
+
+
+def _each(network: nn.Module, x: torch.Tensor, choose: Callable) -> GuidedGradCAM:
+    """Guided Grad-CAM of the K classes a photo, ``(N, K)``, that ``choose`` makes of the scores."""
     net = both_ways(network)
     trace = net.up(x)
-    chosen = check_classes_each(classes, trace.scores)
-    return product(net, trace, chosen)
+    chosen = choose(trace.scores)
+    keys = ("guided_grad_cam", "grad_cam", "guided")
+    maps = explain(net, trace, chosen, keys)
+    return GuidedGradCAM(*(maps[key] for key in keys), chosen, trace.scores)
 
 
 def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, torch.Tensor]:
@@ -135,13 +138,6 @@ def all_maps(network: nn.Module, x: torch.Tensor, classes=None) -> dict[str, tor
 def both_ways(network: nn.Module) -> Deconvnet:
     """The network with its way down, made here unless it is given."""
     return network if isinstance(network, Deconvnet) else Deconvnet(network)
-
-
-def product(net: Deconvnet, trace: Trace, chosen: torch.Tensor) -> GuidedGradCAM:
-    """Guided Grad-CAM of the classes ``(N, K)``, from a finished pass up."""
-    keys = ("guided_grad_cam", "grad_cam", "guided")
-    maps = explain(net, trace, chosen, keys)
-    return GuidedGradCAM(*(maps[key] for key in keys), chosen, trace.scores)
 
 
 @torch.no_grad()

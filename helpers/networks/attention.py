@@ -412,9 +412,10 @@ def load_attention(name: str, device: str | None = None, assets: Path = ASSETS) 
     model = load_model("embedded", device)
     try:
         taught_on = facts["features_sha256"]
-        head = HEADS[name][0](**facts["heads"][name]["architecture"])
-        own = {key: value for key, value in weights.items() if key.startswith(f"{name}/")}
-        head.load_state_dict({key.removeprefix(f"{name}/"): value for key, value in own.items()})
+        head, start = HEADS[name][0](**facts["heads"][name]["architecture"]), f"{name}/"
+        head.load_state_dict(
+            {key.removeprefix(start): v for key, v in weights.items() if key.startswith(start)}
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelUnavailable(
             f"{CARD.name} does not fit {WEIGHTS.name}; install the package again, or teach the "

@@ -167,7 +167,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
         )
     if array.size == 0:
         raise PhotoError(f"An array of shape {array.shape} holds no pixel.")
-    return Image.fromarray(np.ascontiguousarray(_to_bytes(array)))
+    return Image.fromarray(_to_bytes(array))
 
 
 def _to_bytes(values: np.ndarray, bits: int = 16) -> np.ndarray:

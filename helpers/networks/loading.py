@@ -55,8 +55,10 @@ def load_any(spec: str, device: str | None = None) -> Model:
         raise ModelError(f"There is no model {spec!r}; choose one of {SPELLINGS}.")
     target = choose_device(device)
     made = loaders[origin](name) if origin in loaders else _own(Path(origin), name)
+    if isinstance(made, Model) and not device_wish(device):
+        return made
     if isinstance(made, Model):
-        return _moved(made, target) if device_wish(device) else made
+        return replace(made, network=made.network.to(target), device=target)
     network, *rest = made or (None,)
     if len(rest) > 2:
         raise ModelError(
@@ -65,10 +67,6 @@ def load_any(spec: str, device: str | None = None) -> Model:
     if not isinstance(network, nn.Module):
         raise ModelError(f"{spec} gave a {type(network).__name__} in place of a network.")
     return Model.of(network.to(target), *rest, name=name)
-
-
-def _moved(model: Model, device: torch.device) -> Model:
-    return replace(model, network=model.network.to(device), device=device)
 
 
 def _torchvisions(name: str) -> tuple:
@@ -124,7 +122,7 @@ def _own(file: Path, name: str):
 
 def _near(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
-    return f"; did you mean {', '.join(near)}?"[:-1] if near else ""
+    return f"; did you mean {', '.join(near)}" if near else ""
 
 
 def _not_fetched(spec: str, error: Exception) -> str:

@@ -128,9 +128,8 @@ class Model:
         x = preprocess(Image.new("RGB", (64, 64), "grey")).to(like)
         with torch.inference_mode():
             answer = scores_of(network, x)
-        if class_names is None:
-            class_names = range(answer.shape[1])
-        class_names = tuple(map(str, class_names))
+        given = range(answer.shape[1]) if class_names is None else class_names
+        class_names = tuple(map(str, given))
         if len(class_names) != answer.shape[1]:
             raise ModelError(
                 f"{name} has {answer.shape[1]} scores, and {len(class_names)} names are given."
@@ -329,18 +328,11 @@ def _vgg16() -> tuple[nn.Module, tuple[str, ...], Preprocess]:
             f"{file} is damaged: it does not hold VGG-16's weights. Delete this file, and they are "
             'fetched anew (528 MB); load_model("embedded") works without.'
         ) from error
-    transform = weights.transforms()
-    return (
-        network,
-        tuple(weights.meta["categories"]),
-        Preprocess(transform.resize_size[0], transform.crop_size[0]),
-    )
+    return network, tuple(weights.meta["categories"]), Preprocess.of(weights)
 
 
 def _has_hash_of_its_name(file: Path) -> bool:
     """Whether a file is what its name says: ``name-<first digits of its SHA-256>.pth``."""
-    digest = hashlib.sha256()
     with file.open("rb") as opened:
-        while part := opened.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest().startswith(file.stem.rpartition("-")[2])
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return digest.startswith(file.stem.rpartition("-")[2])

@@ -133,9 +133,7 @@ class Preprocess:
             raise PhotoError(
                 f"The picture is too long for its width ({width}x{height} pixels). Crop it first."
             )
-        size = [self.resize] if whole else list(self.resize)
-        mode = InterpolationMode(self.interpolation)
-        resized = v2.functional.resize(picture, size, mode, antialias=True)
+        resized = v2.functional.resize(picture, self.resize, InterpolationMode(self.interpolation))
         return v2.functional.center_crop(resized, self.crop)
 
     def __call__(self, photos: Source | Iterable[Source]) -> torch.Tensor:
@@ -148,13 +146,9 @@ class Preprocess:
         batch = list(photos) if several(photos) else [photos]
         if not batch:
             raise PhotoError("There is no photo to prepare: the list is empty.")
-        pixels = [
-            v2.functional.to_dtype(
-                v2.functional.to_image(self.cropped(p)), torch.float32, scale=True
-            )
-            for p in batch
-        ]
-        return v2.functional.normalize(torch.stack(pixels), list(self.mean), list(self.std))
+        pixels = torch.stack([v2.functional.to_image(self.cropped(photo)) for photo in batch])
+        scaled = v2.functional.to_dtype(pixels, torch.float32, scale=True)
+        return v2.functional.normalize(scaled, list(self.mean), list(self.std))
 
     def restore(self, x: torch.Tensor) -> np.ndarray:
         """Undo the normalisation, to show ``(N, C, H, W)``: float64 ``(N, H, W, 3)`` in [0, 1].
@@ -227,11 +221,10 @@ def _torchvisions(transforms) -> dict:
         raise ModelError("These transforms have no Resize, so that photos may have any size.")
     sizes = found["resize"], found.get("crop", found["resize"])
     resize, crop = ((side,) if isinstance(side, int) else tuple(side) for side in sizes)
-    channels = {key: tuple(map(float, found[key])) for key in ("mean", "std")}
-    mode = found.get("interpolation", InterpolationMode.BILINEAR)
     return {
         "resize": resize[0] if len(resize) == 1 else resize,
         "crop": crop[0] if len(set(crop)) == 1 else crop,
-        **channels,
-        "interpolation": InterpolationMode(mode).value,
+        "mean": tuple(map(float, found["mean"])),
+        "std": tuple(map(float, found["std"])),
+        "interpolation": InterpolationMode(found["interpolation"]).value,
     }

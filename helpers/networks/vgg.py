@@ -88,9 +88,7 @@ class VGG16(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Class scores (logits) ``(N, num_classes)`` of photos ``(N, 3, H, W)``, H and W >= 32."""
-        x = self.features(x)
-        x = self.avgpool(x)
-        return self.classifier(torch.flatten(x, 1))
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
