@@ -155,6 +155,13 @@ def test_what_is_no_activation_is_let_through_with_its_derivative(step, method):
     assert_same_map(guided(step, method=method), want)
 
 
+def test_a_factor_that_is_nowhere_open_shows_no_curve():
+    def shut(net, f):
+        return (h := F.relu(f)) + h * F.avg_pool2d(F.relu(h - 100), 1)
+
+    assert_same_map(guided(shut), guided(lambda net, f: F.relu(f)))
+
+
 @pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.Sigmoid(), nn.LogSoftmax(dim=1)])
 def test_probabilities_are_scores_too(last):
     network = nn.Sequential(Bottleneck(lambda net, f: F.relu(f)), last)
@@ -306,6 +313,7 @@ FORMULAS = {
         "data, whose result",
         leaky,
     ),
+    "abs of the neighbour": (lambda f: f * f.roll(1, 1).abs(), "abs \\(once\\)", None),
     "leaky by abs": (lambda f: 0.55 * f + 0.45 * f.abs(), "abs \\(once\\)", leaky),
     "leaky by two clamps": (lambda f: F.relu(f) + 0.1 * f.clamp(max=0), "clamp \\(once\\)", None),
     "a minimum": (
