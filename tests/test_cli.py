@@ -354,7 +354,7 @@ WRONG = {
     "model": (["--model", "lenet"], "no model 'lenet'; choose one of embedded.*FILE.py:FUNCTION"),
     "torchvision's": (
         ["--model", "torchvision:resnet"],
-        "no network 'resnet'; did you mean resnet",
+        "no network 'resnet'; did you mean resnet50, resnet34, resnet18[.]",
     ),
     "no file": (["--model", "yours.py:make"], "no file yours.py"),
     "no function": (["--model", "mine.py:made"], "no function 'made'"),

@@ -83,6 +83,20 @@ def test_colours_are_where_they_are_said_to_be(pictures):
     torch.testing.assert_close(pictures.x / 2 + 0.5, pictures.pixels)
 
 
+def test_the_pictures_are_drawn_as_those_that_the_twins_were_taught_with(pictures):
+    """Colours and places on average; written down when the twins were taught."""
+    ink, rows = pictures.ink, torch.arange(300)
+    assert ink.float().mean().item() == pytest.approx(0.0620, abs=1e-4)
+    middle = ink.nonzero()[:, 2:].double().mean(0)
+    assert middle.tolist() == pytest.approx([23.93, 23.63], abs=0.01)
+    for digit, want in (
+        (pictures.red, [0.795, 0.301, 0.272]),
+        (1 - pictures.red, [0.275, 0.416, 0.797]),
+    ):
+        colours = pictures.pixels.transpose(0, 1)[:, ink[rows, digit]]
+        assert colours.mean(1).tolist() == pytest.approx(want, abs=1e-3)
+
+
 def test_kind_colour_and_place_are_independent(pictures):
     digits = pictures.digits
     assert torch.bincount(digits.flatten(), minlength=10).min() > 30
