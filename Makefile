@@ -12,7 +12,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PLATFORM_DIRS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book pdf catalogues lighthouse test test-all test-vgg16 lint format links runtime benchmark mutants install train clean \
+.PHONY: help book pdf catalogues lighthouse test test-all test-vgg16 lint format links runtime benchmark mutants notebooks install train clean \
 	distclean address
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,7 @@ help:
 	@echo "make lint                 ruff; and with node and after 'npm ci' also eslint, stylelint, prettier"
 	@echo "make format               let ruff, and prettier, mend what they can"
 	@echo "make lighthouse           Lighthouse's marks for the site on a phone (needs Chromium and npm)"
+	@echo "make notebooks            execute every notebook where it stands, to commit its new outputs"
 	@echo "make catalogues           after an edit of the English text: update what is to be translated"
 	@echo "make links                follow every link of the book (needs the web)"
 	@echo "make install              only set up $(VENV)"
@@ -116,6 +117,10 @@ runtime:
 	cp package/dist/ort-wasm-simd-threaded.wasm "$$static/live/onnxruntime/"; \
 	cp package/dist/ort.wasm.bundle.min.mjs "$$static/live/onnxruntime/ort.wasm.bundle.min.js"; \
 	cp package/files/stix-two-math-latin-400-normal.woff "$$static/equations/"
+
+# What each cell prints may come in other pieces than before; it is the same for readers and tests.
+notebooks: $(STAMP)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 benchmark: $(STAMP)
 	$(BIN)/python -m pip install -r benchmarks/requirements.txt
