@@ -268,9 +268,11 @@ def test_a_file_with_a_network_is_run_as_python_runs_it(folder, capsys):
         "from __future__ import annotations\n"
         "from dataclasses import dataclass\n"
         "from neighbour import make\n"
+        "from this import better\n"  # of two modules of a name the neighbour
         "@dataclass\nclass Options:\n    width: int = 3\n"
         "def fails():\n    raise KeyError('weights.pt')\n"
     )
+    (folder / "code" / "this.py").write_text("better = True\n")
     path = list(sys.path)
     assert run("photos/a.jpg", "--model", "code/own.py:make", capsys=capsys)[0] == 0
     status, _, err = run("photos/a.jpg", "--model", "code/own.py:fails", capsys=capsys)
@@ -356,6 +358,7 @@ WRONG = {
         ["--model", "torchvision:resnet"],
         "no network 'resnet'; did you mean resnet50, resnet34, resnet18[.]",
     ),
+    "no name": (["--model", "torchvision:"], "no model 'torchvision:'; choose one of"),
     "no file": (["--model", "yours.py:make"], "no file yours.py"),
     "no function": (["--model", "mine.py:made"], "no function 'made'"),
     "no network": (["--model", "mine.py:wrong"], "gave a str in place of a network"),

@@ -210,6 +210,18 @@ def test_a_layer_that_computes_more_is_found_where_only_large_numbers_come(make,
     assert where in str(caught.value)
 
 
+class Rippled(nn.Conv2d):
+    """What is added is a ripple, which drowns in the rounding of large numbers."""
+
+    def forward(self, x):
+        return (y := super().forward(x)) + 0.1 * y.sin()
+
+
+def test_a_layer_that_computes_more_is_found_where_only_everyday_numbers_come():
+    with pytest.raises(ModelError, match=r"features\[2\] .*does not compute what its kind"):
+        Deconvnet(with_layer(SECOND, Rippled(4, 4, 3, padding=1)).float())
+
+
 class Written(nn.Conv2d):
     """A forward of its own that is a convolution's, and a constant."""
 
