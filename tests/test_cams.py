@@ -325,6 +325,12 @@ def test_nonsense_is_refused(small, wrong):
         ask(network, photo, 0, **wrong)
 
 
+def test_a_start_of_another_size_is_refused(small):
+    network, photo = small
+    with pytest.raises(ValueError, match=r"start \(1, 3, 5, 5\) does not fit the photos"):
+        mean_gradients.integrated_gradients(network, photo, 0, torch.zeros(1, 3, 5, 5))
+
+
 def test_the_stored_figures_are_of_these_weights_and_all_photos():
     report = json.loads(measure_cams.MEASURED.read_text())
     assert report["weights_sha256"] == json.loads(CARD.read_text())["sha256"], (
