@@ -35,6 +35,7 @@ TESTS = {
         "any_network",
         "any_misuse",
         "signal_path",
+        "feature_maps",
         "refusals",
         "no_trace",
         "targets",
