@@ -200,6 +200,11 @@ def check_scores(scores, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
             f"{name} answers with {what}, not with class scores (N, classes). Say which part of it "
             "they are: helpers.Scores(network, lambda answer: answer.logits)."
         )
+    if not scores.is_floating_point() or not scores.shape[1]:
+        raise ModelError(
+            f"{name} answers with {scores.shape[1]} numbers a photo of {scores.dtype}, not with "
+            "class scores, which are floats. Leave out what comes behind them (an argmax?)."
+        )
     check_finite(scores, f"{name} answers with")
     return scores
 

@@ -19,7 +19,9 @@ def carry_words(figure: Figure, note: str, below: Text | None) -> None:
     begins as ``note_top``, or null; and for charts beside each other ``chart``, where to cut them.
     """
     # a notebook's backend calls print_png itself, and there is no argument to pass metadata by
-    write = figure.canvas.print_png
+    write = getattr(figure.canvas, "print_png", None)
+    if write is None:  # one that draws SVG or PDF
+        return
 
     def print_png(file, *, metadata=None, pil_kwargs=None, **_others):
         # only now, laid out and cropped, everything is where it will be; y counts upwards

@@ -48,6 +48,7 @@ STYLE = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # a class may be called "US$ or CA$"
 }
 
 
@@ -108,6 +109,12 @@ def heat_map(values: np.ndarray, colours: str = HEAT) -> np.ndarray:
     return table[np.rint(check_picture(values) * 255).astype(int)]
 
 
+def check_opacity(opacity: float) -> None:
+    """A ``ValueError`` unless it is in [0, 1]."""
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is a share from 0 to 1, not {opacity}.")
+
+
 def overlay(
     photo: np.ndarray, values: np.ndarray, opacity: float = 0.7, colours: str = HEAT
 ) -> np.ndarray:
@@ -132,8 +139,7 @@ def overlay(
             f"Photo {np.shape(photo)} and map {np.shape(values)} differ in size; "
             "resize the map first."
         )
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is a share from 0 to 1, not {opacity}.")
+    check_opacity(opacity)
     return (1 - opacity) * check_picture(photo) + opacity * heat_map(values, colours)
 
 
@@ -206,7 +212,8 @@ def show_curves(
 
     ``places`` are the numbers along the x axis, or words, one a value. Of several runs, ``(runs,
     places)``, the mean is drawn, in a band of one standard deviation. A name of :data:`LINES` is
-    drawn by its entry, any other by the next one in turn. NaN leaves a gap.
+    drawn by its entry, any other by the next one that none has; all charts are drawn alike. NaN
+    leaves a gap.
 
     Examples
     --------
@@ -214,6 +221,9 @@ def show_curves(
     1
     """
     _check_titles(charts, titles)
+    names = list(dict.fromkeys(itertools.chain.from_iterable(charts)))
+    turns = itertools.cycle([LINES[key] for key in LINES if key not in names] or LINES.values())
+    styles = {name: LINES.get(name) or next(turns) for name in names}
     words = isinstance(places[0], str)
     alone = len(charts) == 1
     width, height = (PHONE_INCHES, 3.8) if alone else (PAGE_INCHES, 4.2)
@@ -223,9 +233,8 @@ def show_curves(
         (axes,),
     ):
         for axis, curves, title in zip(axes, charts, titles, strict=True):
-            turns = itertools.cycle(LINES.values())
-            for (name, values), turn in zip(curves.items(), turns, strict=False):
-                colour, mark, line = LINES.get(name, turn)
+            for name, values in curves.items():
+                colour, mark, line = styles[name]
                 runs = np.ma.masked_invalid(np.atleast_2d(values))
                 values, spread = runs.mean(axis=0).filled(np.nan), runs.std(axis=0).filled(0)
                 along = range(len(values)) if words else places
@@ -248,8 +257,12 @@ def show_curves(
             if words:
                 axis.set_xticks(range(len(places)), places, rotation=90)
         axes[0].set_ylabel(ylabel)
+        entries: dict = {}
+        for axis in axes:
+            entries.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
         figure.legend(
-            *axes[0].get_legend_handles_labels(),
+            [entries[name] for name in names],
+            names,
             loc="outside upper center",
             ncols=2 if alone else 4,
             frameon=False,

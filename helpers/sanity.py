@@ -10,7 +10,9 @@ from torch import nn
 
 
 def weighted_layers(network: nn.Module) -> list[str]:
-    """Names of the layers with weights (convolutions and linear), the classifier's last first.
+    """Names of the layers with weights (convolutions and linear), the last registered first.
+
+    In a network that registers its layers in their order, that is the classifier's last one.
 
     Examples
     --------
@@ -34,7 +36,9 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
     Raises
     ------
     ValueError
-        If the network has no convolution or linear layer of that name.
+        If the network has no convolution or linear layer of that name; or a copy would not be drawn
+        anew: the layer's weight is computed from others, a part has a forward of its own, or the
+        network keeps what was computed.
 
     Examples
     --------
@@ -50,7 +54,26 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
         raise ValueError(
             f"No layer with weights is called {', '.join(unknown)}; there are {', '.join(known)}."
         )
-    clone = copy.deepcopy(network)
+    for name in layers:
+        if "weight" not in network.get_submodule(name)._parameters:
+            raise ValueError(
+                f"The weight of {name} is computed from others (pruning, weight norm). Make it a "
+                "plain one first: prune.remove, remove_parametrizations."
+            )
+    try:
+        clone = copy.deepcopy(network)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(network).__name__} cannot be copied, as it keeps what was computed (a pruned "
+            f"weight, its last answer): {error}"
+        ) from error
+    for name, part in clone.named_modules():
+        forward = vars(part).get("forward")  # a function, which still knows the original
+        if forward is not None and getattr(forward, "__self__", None) is not part:
+            raise ValueError(
+                f"{name or type(part).__name__} has a forward of its own, by which a copy would "
+                "ask the original. Write it as a class."
+            )
     for name in layers:
         layer = clone.get_submodule(name)
         # drawn on the CPU, for the same numbers on every device

@@ -113,7 +113,10 @@ def asking(network: nn.Module, x: torch.Tensor, name: str | None = None) -> Iter
         yield
     except (ModelError, PhotoError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, ValueError, AssertionError) as error:  # as PyTorch and its zoos have them
+    except (
+        *(RuntimeError, ValueError, AssertionError),  # as PyTorch and its zoos have them
+        *(TypeError, IndexError, KeyError, AttributeError),
+    ) as error:
         raise ModelError(_why_not(name or type(network).__name__, x, like, error)) from error
 
 

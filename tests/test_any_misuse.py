@@ -225,6 +225,12 @@ def test_scores_that_are_no_numbers_are_an_error(value):
 # --- photos that the network cannot take ----------------------------------------------------------
 
 
+def test_a_photo_may_be_a_single_pixel():
+    network = randomise(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)))
+    x = noise(1, 1)
+    assert x.shape[2:] == (1, 1) and saliency_any(network, x, 1).any()
+
+
 def test_what_a_network_itself_refuses_is_said():
     """torchvision's transformers assert, others raise a ValueError."""
     for error in (AssertionError("Wrong height"), ValueError("Wrong height")):

@@ -5,15 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torchvision
+from matplotlib import pyplot as plt
 from PIL import Image
 from torch import nn
 
-from helpers import ModelError, ModelUnavailable, load_any, sample
+from helpers import ModelError, ModelUnavailable, Preprocess, load_any, load_model, sample
+from helpers.interactive import cli
 from helpers.interactive.cli import main
 
 from .chapters import ROOT
@@ -278,6 +281,66 @@ def test_a_file_with_a_network_is_run_as_python_runs_it(folder, capsys):
     status, _, err = run("photos/a.jpg", "--model", "code/own.py:fails", capsys=capsys)
     assert status == 1 and err == ("explain: code/own.py cannot be run: KeyError: 'weights.pt'\n")
     assert sys.path == path
+
+
+def test_a_second_file_has_neighbours_of_its_own(folder):
+    for name, width in (("one", 8), ("two", 16)):
+        (folder / name).mkdir()
+        (folder / name / "net.py").write_text(f"width = {width}\n")
+        (folder / name / "own.py").write_text(
+            "from torch import nn\nfrom net import width\n"
+            "def make():\n    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(),"
+            "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))\n"
+        )
+    for name, width in (("one", 8), ("two", 16), ("one", 8)):
+        assert load_any(f"{name}/own.py:make", "cpu").network[0].out_channels == width
+
+
+def test_another_size_keeps_what_is_cut_off_its_share():
+    for old, want in [
+        (Preprocess(256, 224), (128, 112)),
+        (Preprocess((256, 288), 224), ((128, 144), 112)),
+        (Preprocess(256, (224, 192)), (149, 112)),
+    ]:
+        new = cli._resized(replace(load_model(device="cpu"), preprocess=old), 112).preprocess
+        assert (new.resize, new.crop) == want
+
+
+def test_a_link_is_not_followed_and_one_in_a_circle_ends_nothing(folder, capsys):
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "o").mkdir()
+    (folder / "o" / "a.png").symlink_to("../elsewhere.png")
+    words = ("loop.png", "photos/a.jpg", "--out", "o", "--model", "mine.py:make")
+    status, out, err = run(*words, capsys=capsys)
+    assert status == 1 and "loop.png" in err and "-> o/a-2.png" in out
+    assert not (folder / "elsewhere.png").exists()
+
+
+def test_a_figure_that_cannot_be_written_ends_nothing(folder, capsys):
+    name = "a" * 251
+    (folder / "photos" / f"{name}.png").write_bytes((folder / "photos" / "b.png").read_bytes())
+    (folder / "explained").mkdir()
+    (folder / "explained" / f"{name}.png").write_text("no figure, so a number is put behind it")
+    status, out, err = run("photos", "--model", "mine.py:make", capsys=capsys)
+    assert status == 1 and "cannot be written (File name too long)" in err
+    assert out.count("->") == 2 and not plt.get_fignums()
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_closed_streams_do_no_harm(folder, closed):
+    words = f"exec {closed}>&-; {sys.executable} -m helpers photos --model mine.py:make"
+    done = subprocess.run(["sh", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and (folder / "explained" / "b.png").exists()
+
+
+def test_a_model_in_training_mode_is_asked_as_any_other(folder, capsys):
+    made = "    made = model()\n    made.network.insert(1, nn.Dropout(0.9))\n"
+    modes = ("train", "eval")
+    (folder / "mine.py").write_text(
+        OWN + "".join(f"def {m}():\n{made}    made.network.{m}()\n    return made\n" for m in modes)
+    )
+    first, again = (run("photos/a.jpg", "--model", f"mine.py:{m}", capsys=capsys) for m in modes)
+    assert first == again and first[0] == 0 and "%" in first[1]
 
 
 def test_a_name_that_is_no_text_is_no_error(folder):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ImageFile
 
 from helpers import (
@@ -68,6 +69,21 @@ def test_maps_are_those_of_the_methods(embedded, asked, c):
         assert_close(asked.map(c, name), saliency(network, x, c, rule)[0], **close)
     assert_close(asked.map(c, "Guided Grad-CAM"), guided_gradcam(network, x, c).maps[0], **close)
     assert asked.passes == 1
+
+
+def test_a_map_that_is_written_over_is_kept_all_the_same(asked):
+    want = asked.map(0).clone()
+    asked.map(0).zero_()
+    assert want.any() and torch.equal(asked.map(0), want)
+
+
+def test_what_there_is_not_is_refused(asked):
+    for layer in (31, -32, 999):
+        with pytest.raises(IndexError, match="layers 0 to 30"):
+            asked.map(0, "Grad-CAM", layer)
+    for method in ("gradient", "Grad-CAM"):
+        with pytest.raises(ValueError, match="opacity is a share"):
+            asked.picture(0, method, opacity=3.0)
 
 
 def test_top_classes_are_the_models(embedded, asked):

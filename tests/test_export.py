@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from helpers import METHODS, ModelError, grad_cam, guided_gradcam, resize_maps, saliency
-from helpers.interactive.export import INPUTS, OUTPUTS, Explanation, export_onnx
+from helpers.interactive.export import INPUTS, OUTPUTS, Explanation, _rounding_error, export_onnx
 
 from .networks import narrow, noise, torchvision_vgg
 
@@ -137,6 +137,13 @@ def test_weights_that_half_precision_would_move_stay_in_single(tmp_path):
     assert stored["dtype"] == "float32" and stored["error"] > 1e-3
     x = noise(1, 64)
     check(answers(tmp_path / "model.onnx", x, -1), by_the_helpers(network, x, None), tolerance=1e-4)
+
+
+def test_weights_beyond_half_precision_stay_in_single():
+    network = narrow()
+    with torch.no_grad():
+        network.classifier[-1].bias[0] = 1e5
+    assert _rounding_error(network, noise(1, 64), torch.tensor([-1])) == np.inf
 
 
 def test_the_network_is_left_as_it_was(tmp_path, network):

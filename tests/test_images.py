@@ -47,6 +47,13 @@ def test_a_photo_comes_as_path_bytes_file_picture_or_array(file, kind):
         source.close()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_damaged_exif_does_not_spoil_whole_pixels(kind):
+    picture = Image.fromarray(COLOURS)
+    damaged = pixels(encoded(picture, kind, exif=b"Exif\0\0no TIFF at all"))
+    assert np.array_equal(damaged, pixels(encoded(picture, kind)))
+
+
 @pytest.mark.parametrize(
     "code, turn",
     [

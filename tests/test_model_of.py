@@ -16,6 +16,7 @@ from helpers import (
     grad_cam_any,
     guided_gradcam,
     load_model,
+    saliency_any,
     sample,
 )
 from helpers.interactive.explorer import Explorer
@@ -134,9 +135,74 @@ def test_what_only_vgg_can_is_refused_in_words(tmp_path):
             refused()
 
 
+class Remembering(nn.Module):
+    """Makes its mask at the first pass, as many do with grids of positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear, self.mask = nn.LazyConv2d(6, 3), nn.Linear(6, 5), None
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        if self.mask is None:
+            self.mask = torch.linspace(0, 1, x[0, 0].numel()).view(x.shape[2:])
+        return self.linear((x * self.mask).mean((2, 3)))
+
+
+def test_a_network_can_be_explained_and_trained_after_its_first_pass():
+    model = Model.of(Remembering(), NAMES, Preprocess(32, 32))
+    x = model.prepare(sample("chelsea"))
+    model.top(x)
+    assert saliency_any(model.network, x).any()
+    model.network(x).sum().backward()
+    assert model.network.conv.weight.grad.any()
+
+
+def test_a_network_in_training_mode_is_asked_as_any_other():
+    network = small()
+    network.insert(1, nn.BatchNorm2d(6))
+    network.insert(5, nn.Dropout(0.5))
+    model = Model.of(network, NAMES, Preprocess(32, 32))
+    x = model.prepare(sample("chelsea"))
+    want, statistics = model.top(x), network[1].running_mean.clone()
+    network.train()
+    assert model.top(x) == want and model.likeliest(x, NAMES) == NAMES.index(want[0][0][0])
+    assert network.training and torch.equal(network[1].running_mean, statistics)
+
+
+def test_a_name_spelled_just_so_goes_before_one_in_other_letters():
+    names = ["Cardigan", "cat", "cardigan", "dog", "tree"]
+    model = Model.of(small(), names, Preprocess(32, 32))
+    asked = ["cardigan", "Cardigan", "CARDIGAN", "CAT"]
+    assert [model.class_index(name) for name in asked] == [2, 0, 0, 1]
+
+
+def test_a_refused_network_keeps_its_mode():
+    network = small().train()
+    with pytest.raises(ModelError, match="5 scores, and 1 names"):
+        Model.of(network, ["cat"], Preprocess(32, 32))
+    assert network.training
+
+
+def largest():
+    network = small()
+    network.forward = lambda x: nn.Sequential.forward(network, x).argmax(1, keepdim=True)
+    return network
+
+
+def out_of_range():
+    network = small()
+    network.forward = lambda x: x.mean(4)
+    return network
+
+
 WRONG = {
     "too few names": (small, {"class_names": ["cat"]}, "5 scores, and 1 names"),
     "no network": (lambda: "resnet", {}, "got a str"),
+    "names by number": (small, {"class_names": {0: "cat"}}, "Class names are a list"),
+    "one name": (small, {"class_names": "cat"}, "Class names are a list"),
+    "no floats": (largest, {}, "1 numbers a photo of torch.int64, not with class scores"),
+    "wrong dimensions": (out_of_range, {}, "cannot take photos .*IndexError: Dimension out of"),
     "no scores": (lambda: nn.Conv2d(3, 3, 3), {}, "answers with a tensor"),
     "a model": (lambda: load_model(device="cpu"), {}, "pass model.network"),
     "transforms": (small, {"preprocess": "imagenet"}, "str is none that is known"),

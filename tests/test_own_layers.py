@@ -210,6 +210,16 @@ def test_a_layer_that_computes_more_is_found_where_only_large_numbers_come(make,
     assert where in str(caught.value)
 
 
+class BoundedBelow(nn.Dropout):
+    def forward(self, x):
+        return super().forward(x).clamp(min=-1000)
+
+
+def test_a_layer_that_is_bounded_on_one_side_is_found():
+    with pytest.raises(ModelError, match=r"classifier\[2\] .*does not compute what its kind"):
+        Deconvnet(with_layer("classifier.2", BoundedBelow()))
+
+
 class Rippled(nn.Conv2d):
     """What is added is a ripple, which drowns in the rounding of large numbers."""
 
@@ -505,6 +515,25 @@ def test_what_does_more_than_its_kind_is_not_folded(layers, hook, other):
         assert len(fold_batch_norm(network).features) == 2
         hook(*network.features[:2])
     with pytest.raises(ModelError, match=rf"features\[1\].*the {other} there may do.*saliency_any"):
+        fold_batch_norm(network)
+
+
+class Twice(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("what", ["subclass", "forward", "hook"])
+def test_features_that_do_more_than_their_layers_are_not_folded(what):
+    network = network_of(conv(), nn.BatchNorm2d(4), nn.ReLU())
+    inner = network.features
+    if what == "subclass":
+        network.features = Twice(*inner)
+    elif what == "forward":
+        inner.forward = lambda x: 2 * nn.Sequential.forward(inner, x)
+    else:
+        inner.register_forward_hook(halved)
+    with pytest.raises(ModelError, match="may do more than one layer behind the other.*saliency_a"):
         fold_batch_norm(network)
 
 

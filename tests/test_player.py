@@ -27,7 +27,7 @@ def shot(step, rule, c):
     large = [(f"large {step}{rule}{c}", np.full((20, 30, 3), (step + 5 * rule + 10 * c) / 20))]
     return (
         f"Step {step}.",
-        f'Rule {rule}, class {c} <&"',
+        f'Rule {rule}, class {c} <&" <!--<script>',
         [Panel("tiles", f"of step {step}", tiles), Panel("large", "", large, large=True)],
     )
 
@@ -39,6 +39,12 @@ def text():
 
 def packed(text):
     return json.loads(re.search(r'application/json">(.*?)</script>', text, re.S)[1])
+
+
+def test_no_words_end_the_script_early_or_late(text):
+    data = text.split('application/json">')[1].split("</script>")[0]
+    assert "<!--" not in data and "</" not in data
+    assert any("<!--<script>" in words for words in packed(text)["texts"])
 
 
 def test_it_holds_every_picture_once_and_fetches_nothing(text):

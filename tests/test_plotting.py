@@ -1,5 +1,6 @@
 """Figures show what their arrays say, and nothing else."""
 
+import io
 import json
 from itertools import pairwise
 
@@ -162,6 +163,37 @@ def test_curves_are_drawn_value_for_value_in_the_methods_colours(places):
             )
         assert lines["Grad-CAM"].get_color() == LINES["Grad-CAM"][0] and axis.get_ylim() == (-1, 4)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Grad-CAM", "other"]
+
+
+def test_no_two_curves_look_alike_and_one_looks_the_same_in_all_charts():
+    charts = [{"mine": [1, 2], "gradient": [2, 1]}, {"yours": [1, 1], "mine": [2, 2]}]
+    figure = show_curves(charts, ["left", "right"], [0, 1])
+    looks = [
+        {line.get_label(): (line.get_color(), line.get_marker()) for line in axis.lines}
+        for axis in figure.axes
+    ]
+    assert looks[0]["gradient"] == LINES["gradient"][:2] and looks[0]["mine"] == looks[1]["mine"]
+    together = {name: look for chart in looks for name, look in chart.items() if name[0] != "_"}
+    assert len(set(together.values())) == len(together) == 3
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["mine", "gradient", "yours"]
+
+
+def test_names_are_no_mathematics():
+    figure = show_row([np.eye(4)] * 2, ["US$ or CA$ coin", r"$\frac{$"], "$\\frac{$")
+    figure.savefig(io.BytesIO())
+    assert not any(axis.title.get_parse_math() for axis in figure.axes)
+
+
+@pytest.mark.parametrize("backend", ["svg", "pdf"])
+def test_a_figure_can_be_drawn_as_lines(backend):
+    before = matplotlib.get_backend()
+    plt.switch_backend(backend)
+    try:
+        show_row([np.eye(4)], ["one"]).savefig(drawn := io.BytesIO(), format=backend)
+    finally:
+        plt.switch_backend(before)
+    assert len(drawn.getvalue()) > 1000
 
 
 @pytest.mark.parametrize("places", [[0, 0.5, 1], ["a", "b", "c"]])

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from PIL import Image
 from torchvision import transforms as v1
+from torchvision.models.segmentation import FCN_ResNet50_Weights
 from torchvision.transforms import InterpolationMode, v2
 
 from helpers import ModelError, Preprocess, sample
@@ -57,6 +58,15 @@ def test_composed_transforms_are_read(transforms):
     assert_close(got[0], torch.as_tensor(transforms(sample("rocket"))), rtol=0, atol=1e-6)
 
 
+class ToTensor:
+    """Of one's own, of a common name, with the colours as OpenCV has them."""
+
+    def __call__(self, picture):
+        return torch.from_numpy(np.asarray(picture)[..., ::-1].copy()).permute(2, 0, 1) / 255
+
+
+BlueFirst = ToTensor
+
 REFUSED = {
     "another step": (
         v1.Compose([v1.Resize(64), v1.RandomCrop(32), v1.ToTensor()]),
@@ -76,6 +86,17 @@ REFUSED = {
     "other rounding": (
         v2.Compose([v1.ToTensor(), v2.Resize(40, antialias=False), v2.CenterCrop(32)]),
         "do something else",
+    ),
+    "blue first": (
+        v1.Compose([v1.Resize((40, 40)), BlueFirst()]),
+        "do something else",
+    ),
+    "no tensor": (v2.Compose([v2.Resize(64), v2.CenterCrop(32)]), "do something else"),
+    "of another task": (FCN_ResNet50_Weights.DEFAULT, "cannot be read .AttributeError"),
+    "an enum": (torchvision.models.ResNet50_Weights, "cannot be read|none that is known"),
+    "normalised first": (
+        v2.Compose([v2.Normalize([0.5] * 3, [0.5] * 3), v2.Resize(64), v1.ToTensor()]),
+        "cannot be read .TypeError",
     ),
     "an empty config": ({}, "no input_size"),
     "timm's border": ({"input_size": (3, 32, 32), "crop_mode": "border"}, "'border' for 32x32"),
@@ -101,6 +122,8 @@ def test_what_is_something_else_is_refused(source, message):
         {"mean": (0.5,)},
         {"mean": (0.5,) * 3, "std": (1, 0, 1)},
         {"mean": (0.5,) * 3, "std": (-1, 1, 1)},
+        {"mean": (0.5,) * 3, "std": (1, np.nan, 1)},
+        {"mean": (np.inf,) * 3, "std": (1, 1, 1)},
     ],
 )
 def test_means_and_deviations_have_to_fit(fields):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from helpers import cascade, independent, randomise, weighted_layers
 
@@ -43,6 +44,34 @@ def test_from_the_classifier_downwards(network):
     ]
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        parametrizations.weight_norm,
+        parametrizations.spectral_norm,
+    ],
+)
+def test_computed_weights_are_refused_as_drawing_anew_would_change_nothing(network, change):
+    change(network[2])
+    if parametrize.is_parametrized(network[2]):
+        assert changed(network, randomise(network, ["0"])) == ["0"]
+    else:
+        with pytest.raises(ValueError, match="Sequential cannot be copied, as it keeps"):
+            randomise(network, ["0"])
+    with pytest.raises(ValueError, match="weight of 2 is computed from others.*prune.remove"):
+        randomise(network, ["0", "2"])
+
+
+def test_a_forward_that_asks_the_original_is_refused(network):
+    x = torch.randn(1, 3, 5, 5)
+    assert not torch.equal(network(x), randomise(network, ["4"])(x))
+    original = network.forward
+    network.forward = lambda x: original(x) + 0
+    with pytest.raises(ValueError, match="Sequential has a forward of its own"):
+        randomise(network, ["4"])
 
 
 def test_same_seed_same_numbers_alone_or_together(network):

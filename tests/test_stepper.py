@@ -28,6 +28,14 @@ UP, DOWN = range(WAY.net.depth + 1), range(WAY.net.depth + 1, WAY.last_step + 1)
 rules = pytest.mark.parametrize("rule", METHODS)
 
 
+def test_a_walk_is_done_with_its_photo():
+    x = X.clone()
+    way = walk(NETWORK, x)
+    want = frame(way, 0).picture.clone()
+    x.zero_()
+    assert want.any() and torch.equal(frame(way, 0).picture, want)
+
+
 def test_there_are_31_layers_up_and_31_down():
     assert WAY.net.depth == 31 and WAY.last_step == 62
     levels = [frame(WAY, step).level for step in range(63)]

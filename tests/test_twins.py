@@ -14,6 +14,7 @@ from helpers import (
     ModelUnavailable,
     all_maps,
     energy_in_box,
+    load_model,
     load_twin,
     rank_correlation,
     saliency,
@@ -47,6 +48,17 @@ def test_the_drawing_is_seeded(pictures):
     again, other = two_digits(300, seed=77), two_digits(300, seed=78)
     for part, same, different in zip(pictures, again, other, strict=True):
         assert torch.equal(part, same) and not torch.equal(part, different)
+
+
+def test_the_default_dtype_changes_nothing(pictures):
+    torch.set_default_dtype(torch.float64)
+    try:
+        again, twin = two_digits(300, seed=77), load_twin("red")
+        network = load_model(device="cpu").network
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(pictures, again, strict=True))
+    assert {p.dtype for net in (twin, network) for p in net.parameters()} == {torch.float32}
 
 
 def test_the_digits_do_not_meet_and_stay_in_their_halves(pictures):

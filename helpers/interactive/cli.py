@@ -21,6 +21,7 @@ from .. import scaling
 from ..autograd.any_network import all_maps_any
 from ..autograd.cams import GRAD_CAM, WEIGHTS, name_of
 from ..autograd.feature_maps import default_layer, layers
+from ..checks import evaluating
 from ..errors import ModelError, PhotoError
 from ..methods import REGIONS_FIRST, TABLE, rows_of
 from ..networks.loading import SPELLINGS, load_any
@@ -61,6 +62,9 @@ exit status: 0, or 1 if a photo or the model could not be used; 2 for a wrong op
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line, ``sys.argv`` unless given. Returns the exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell has closed it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     parser = _parser()
     options = parser.parse_args(argv)
     if not options.photos and not options.list_classes:
@@ -156,10 +160,13 @@ def _resized(model: Model, size: int | None) -> Model:
     if size is None:
         return model
     old = model.preprocess
-    share = (
-        old.resize / old.crop if isinstance(old.resize, int) and isinstance(old.crop, int) else 1
+    high, wide = (old.crop, old.crop) if isinstance(old.crop, int) else old.crop
+    resize = (
+        round(size * old.resize / min(high, wide))
+        if isinstance(old.resize, int)
+        else (round(size * old.resize[0] / high), round(size * old.resize[1] / wide))
     )
-    new = replace(old, resize=round(size * share), crop=size)
+    new = replace(old, resize=resize, crop=size)
     return replace(model, preprocess=new, input_size=size)
 
 
@@ -198,7 +205,7 @@ class Explainer:
         self.methods = options.methods or list(METHODS)
         self.targets = _targets(model, options)
         #: Where no figure goes: other figures' places, and the photos themselves.
-        self.taken = {Path(photo).resolve() for photo in photos}
+        self.taken = {os.path.realpath(photo) for photo in photos}
 
     def explain(self, photo: str) -> dict:
         """The photo's record, as ``--json`` prints it; its figure is written.
@@ -211,7 +218,7 @@ class Explainer:
             If none can.
         """
         model, x = self.model, self.model.prepare(photo)
-        with torch.inference_mode():
+        with torch.no_grad(), evaluating(model.network):
             shares = scores_of(model.network, x)[0].softmax(0)
             found = shares.topk(min(self.options.top, len(shares)))
         top = [
@@ -222,8 +229,12 @@ class Explainer:
         asked = self.targets or [(top[0]["class"], top[0]["index"])]
         figure = self.figure(x, asked)
         path = self.path(photo)
-        figure.savefig(path, metadata={"Software": WRITER})
-        plt.close(figure)
+        try:
+            figure.savefig(path, metadata={"Software": WRITER})
+        except OSError as error:
+            raise PhotoError(f"{path} cannot be written ({error.strerror or error}).") from error
+        finally:
+            plt.close(figure)
         return {
             "photo": photo,
             "top": top,
@@ -273,14 +284,18 @@ class Explainer:
         """Where the photo's figure goes; with a number if anything but an old figure is there."""
         stem, number = Path(photo).stem, 2
         path = self.options.out / f"{stem}.png"
-        while path.resolve() in self.taken or path.exists() and not _is_figure(path):
+        while (
+            os.path.realpath(path) in self.taken or os.path.lexists(path) and not _is_figure(path)
+        ):
             path, number = self.options.out / f"{stem}-{number}.png", number + 1
-        self.taken.add(path.resolve())
+        self.taken.add(os.path.realpath(path))
         return path
 
 
 def _is_figure(path: Path) -> bool:
-    """Was it written by an earlier run?"""
+    """Was it written by an earlier run? A link, which leads elsewhere, or a pipe is none."""
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
         with Image.open(path) as picture:
             return picture.info.get("Software") == WRITER

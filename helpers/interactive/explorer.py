@@ -19,7 +19,7 @@ from ..explicit.steps import Pooling, Rectifier
 from ..methods import REGIONS_FIRST
 from ..networks.images import SAMPLES, Source, sample
 from ..networks.models import Model
-from ..plotting import HEAT, overlay
+from ..plotting import HEAT, check_opacity, overlay
 from .stepper import Walk, walk
 
 #: Methods by the names that the explorer shows.
@@ -85,7 +85,7 @@ class Explorer:
             (i, self.model.class_names[i], p)
             for i, p in zip(indices.tolist(), values.tolist(), strict=True)
         ]
-        self._map = functools.lru_cache(maxsize=32)(functools.partial(class_map, way))
+        self._map = functools.lru_cache(32, typed=True)(functools.partial(class_map, way))
 
     def find(self, text: str) -> int:
         """Index of a class by its name, or by the only name that contains ``text``.
@@ -117,7 +117,7 @@ class Explorer:
         Grad-CAM is ``(H, W)``, >= 0; the others are ``(3, H, W)``, signed.
         ``layer`` counts only for Grad-CAM. Errors: :func:`class_map`.
         """
-        return self._map(c, method, layer if method == CHOICES[0] else -1)
+        return self._map(c, method, layer if method == CHOICES[0] else -1).clone()
 
     def picture(
         self,
@@ -139,6 +139,7 @@ class Explorer:
         shown = scaling.min_max(values) if scale == "min-max" else by(values, _PERCENTILES[scale])
         if values.ndim == 2:
             return overlay(self.seen, shown, opacity, colours)
+        check_opacity(opacity)
         return (1 - opacity) * self.seen + opacity * shown
 
     def describe(self, c: int, method: str, layer: int = -1) -> str:
@@ -156,12 +157,14 @@ def class_map(way: Walk, c: int, method: str, layer: int = -1) -> torch.Tensor:
     Raises
     ------
     IndexError
-        If there is no such class.
+        If there is no such class, or no such layer of ``features``.
     ValueError
         If there is no such method.
     """
     if method not in CHOICES:
         raise ValueError(f"There is no method {method!r}; choose one of {', '.join(CHOICES)}.")
+    if not -way.net.depth <= layer < way.net.depth:
+        raise IndexError(f"features has layers 0 to {way.net.depth - 1}, not {layer}.")
     chosen = check_classes(c, way.trace.scores)[:, None]
     key, cut = _KEYS[method], layer % way.net.depth + 1
     return explain(way.net, way.trace, chosen, [key], cut)[key][0, 0]

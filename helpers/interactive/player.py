@@ -99,12 +99,16 @@ def make_player(
         shots.append([texts[headline], texts[words], shown])
     headline, words, panels = shot(*(control.start for control in controls))
     first = board(panels, headline, words, file=lambda picture: light(picture, quality))
-    # "</" would end the script early
-    packed = json.dumps(
-        {"sizes": sizes, "shots": shots, "texts": list(texts), "pictures": list(pictures)},
-        ensure_ascii=False,
-        separators=(",", ":"),
-    ).replace("</", "<\\/")
+    # "</" would end the script early, "<!--" late
+    packed = (
+        json.dumps(
+            {"sizes": sizes, "shots": shots, "texts": list(texts), "pictures": list(pictures)},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        .replace("</", "<\\/")
+        .replace("<!--", "\\u003c!--")
+    )
     parts = "".join(_control(name, i, control) for i, control in enumerate(controls))
     maps = "".join(
         f'<div data-map="{i}">{track(control.stops, control.start)}</div>'

@@ -100,7 +100,7 @@ def walk(network: nn.Module, x: torch.Tensor, preprocess: Preprocess = IMAGENET)
         raise ValueError(
             f"One photo is walked through at a time, got {len(x)}; x[i : i + 1] is one of a batch."
         )
-    return Walk(net, net.up(x, keep=True), preprocess.restore(x)[0])
+    return Walk(net, net.up(x.detach().clone(), keep=True), preprocess.restore(x)[0])
 
 
 @torch.no_grad()

@@ -223,7 +223,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
             f"at least {FEWEST_PIXELS_A_SIDE} a side are needed."
         )
     bits = _bits(picture)  # what is turned is a copy, which no longer knows its file
-    picture = ImageOps.exif_transpose(picture)
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF, of which Pillow makes many kinds: the pixels are whole
+        picture.load()
     if picture.mode.startswith("I"):
         picture = _from_whole_numbers(picture, bits)
     elif picture.mode == "F":

@@ -18,6 +18,8 @@ from .models import MODELS, Model, choose_device, device_wish, load_model
 
 #: What :func:`load_any` takes, in words.
 SPELLINGS = f"{', '.join(MODELS)}, torchvision:NAME, timm:NAME, FILE.py:FUNCTION"
+#: Modules that the last file loaded has brought from its folder.
+_NEIGHBOURS: set[str] = set()
 
 
 def load_any(spec: str, device: str | None = None) -> Model:
@@ -102,10 +104,13 @@ def _timms(name: str) -> tuple:
 def _own(file: Path, name: str):
     if not file.exists():
         raise ModelError(f"There is no file {file}.")
+    folder, before = file.parent.resolve(), set(sys.modules) - _NEIGHBOURS
+    for neighbour in _NEIGHBOURS:  # of another file, perhaps of the same name
+        sys.modules.pop(neighbour, None)
     module_spec = importlib.util.spec_from_file_location(f"explained_{file.stem}", file)
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module.__name__] = module  # dataclasses look for it there
-    sys.path.insert(0, str(file.parent.resolve()))  # it may import its neighbours
+    sys.path.insert(0, str(folder))  # it may import its neighbours
     try:
         module_spec.loader.exec_module(module)
         if not callable(getattr(module, name, None)):
@@ -116,7 +121,14 @@ def _own(file: Path, name: str):
     except Exception as error:
         raise ModelError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(str(file.parent.resolve()))
+        sys.path.remove(str(folder))
+        _NEIGHBOURS.clear()
+        _NEIGHBOURS.update(
+            key
+            for key, loaded in sys.modules.items()
+            if key not in before
+            and folder in Path(getattr(loaded, "__file__", None) or "/").parents
+        )
     return made if isinstance(made, (Model, tuple)) else (made,)
 
 

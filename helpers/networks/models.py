@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from ..checks import check_any_photos, check_network
+from ..checks import check_any_photos, check_network, evaluating
 from ..errors import ModelError, ModelUnavailable
 from ..targets import Scores, floats_of, scores_of
 from .images import Source
@@ -121,20 +121,23 @@ class Model:
         """
         network = check_network(network)
         name = name or type(network).__name__
-        network = (Scores(network, scores) if scores else network).eval()
+        network = Scores(network, scores) if scores else network
         if not isinstance(preprocess, Preprocess):
             preprocess = Preprocess.of(preprocess)
         like = floats_of(network)
         x = preprocess(Image.new("RGB", (64, 64), "grey")).to(like)
-        with torch.inference_mode():
+        # no inference mode: what a network keeps of its first pass could not be trained later
+        with torch.no_grad(), evaluating(network):
             answer = scores_of(network, x)
+        if isinstance(class_names, (str, Mapping)):
+            raise ModelError("Class names are a list, one a score and in their order.")
         given = range(answer.shape[1]) if class_names is None else class_names
         class_names = tuple(map(str, given))
         if len(class_names) != answer.shape[1]:
             raise ModelError(
                 f"{name} has {answer.shape[1]} scores, and {len(class_names)} names are given."
             )
-        return cls(name, network, class_names, preprocess, preprocess.crop, like.device)
+        return cls(name, network.eval(), class_names, preprocess, preprocess.crop, like.device)
 
     def prepare(self, photos: Source | Iterable[Source]) -> torch.Tensor:
         """Photos preprocessed, on ``device``: ``(N, 3, input_size, input_size)``.
@@ -146,13 +149,15 @@ class Model:
         return self.preprocess(photos).to(self.device, floats_of(self.network).dtype)
 
     def class_index(self, name: str) -> int:
-        """The index of a class by its name, upper or lower case.
+        """The index of a class by its name; in upper or lower case, if none is spelled just so.
 
         Raises
         ------
         KeyError
             If there is none; the message names classes that contain the word, or are like it.
         """
+        if name in self.class_names:
+            return self.class_names.index(name)
         names = [known.lower() for known in self.class_names]
         if name.lower() in names:
             return names.index(name.lower())
@@ -162,7 +167,7 @@ class Model:
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise KeyError(f"{self.name} knows no class {name!r}; {hint}model.class_names lists them.")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def likeliest(self, x: torch.Tensor, names: Sequence[str]) -> int:
         """Which class in ``names`` has the highest score for one photo ``(1, 3, H, W)``: its index.
 
@@ -183,16 +188,18 @@ class Model:
             )
         if len(check_any_photos(x)) != 1:
             raise ValueError(f"Expected one photo, got {len(x)}.")
-        scores = scores_of(self.network, x)[0]
+        with evaluating(self.network):
+            scores = scores_of(self.network, x)[0]
         return max(known, key=lambda index: scores[index].item())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def top(self, x: torch.Tensor, k: int = 5) -> list[list[tuple[str, float]]]:
         """The ``k`` most probable classes of each photo: ``[(name, probability), ...]``.
 
         Errors as :func:`helpers.saliency_any`.
         """
-        scores = scores_of(self.network, check_any_photos(x))
+        with evaluating(self.network):
+            scores = scores_of(self.network, check_any_photos(x))
         probabilities, indices = scores.softmax(dim=1).topk(min(k, len(self.class_names)))
         return [
             [(self.class_names[i], p) for i, p in zip(row_i, row_p, strict=True)]
@@ -268,7 +275,7 @@ def load_model(name: str = "embedded", device: str | None = None, assets: Path =
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
     target = choose_device(device)
     network, class_names, preprocess = _embedded(assets) if name == "embedded" else _vgg16()
-    network = network.to(target).eval()
+    network = network.to(target, torch.float32).eval()  # whatever the default dtype is
     return Model(name, network, class_names, preprocess, preprocess.crop, target)
 
 

@@ -69,7 +69,8 @@ class Preprocess:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or min(self.std) <= 0:
+        known = all(map(math.isfinite, (*self.mean, *self.std))) and min(self.std, default=0) > 0
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3) or not known:
             raise ModelError(
                 f"Photos have three channels, or one if they are grey, each with a mean and a "
                 f"deviation > 0; got {self.mean} and {self.std}. Other inputs are made by your own "
@@ -109,11 +110,21 @@ class Preprocess:
         config = getattr(source, "pretrained_cfg", source)
         if isinstance(config, Mapping):
             return cls(**_timms(config))
-        transforms = source.transforms() if isinstance(source, Enum) else source
-        found = cls(**_torchvisions(transforms))
-        picture = Image.effect_noise((97, 64), 64).convert("RGB" if len(found.mean) == 3 else "L")
-        want, got = transforms(picture), found(picture)[0]
-        if want.shape != got.shape or (want - got).abs().max() > 1e-3:
+        try:
+            transforms = source.transforms() if isinstance(source, Enum) else source
+            found = cls(**_torchvisions(transforms))
+            bands = [Image.effect_noise((97, 64), 64) for _ in found.mean]
+            picture = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
+            want, got = transforms(picture), found(picture)[0]
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ModelError):
+                raise
+            raise ModelError(
+                f"These transforms cannot be read ({type(error).__name__}: {error}). Write down "
+                "what they do: Preprocess(resize, crop, mean, std, interpolation)."
+            ) from error
+        same = isinstance(want, torch.Tensor) and want.shape == got.shape
+        if not same or (want - got).abs().max() > 1e-3:
             raise ModelError(
                 "These transforms do something else than resize, crop, scale to [0, 1] and "
                 "normalise, in this order. Write down what they do: Preprocess(resize, crop, mean, "

@@ -109,13 +109,14 @@ def lines() -> torch.Tensor:
     points = [[[float(x), float(y)] for x, y in stroke.split()] for stroke in STROKES]
     longest = max(map(len, points))
     padded = [line + line[-1:] * (longest - len(line)) for line in points]
-    return torch.tensor(padded) - torch.tensor([2.0, 3.0])
+    return (torch.tensor(padded) - torch.tensor([2.0, 3.0])).float()
 
 
 def distance_to(line: torch.Tensor) -> torch.Tensor:
     """How far pixels' centres are from a line through K points ``(N, K, 2)``: ``(N, 48, 24)``."""
-    down, across = torch.arange(SIDE)[:, None] + 0.5, torch.arange(HALF) + 0.5
-    nearest = torch.full((len(line), SIDE, HALF), torch.inf)
+    down, across = (torch.arange(side, dtype=torch.float32) + 0.5 for side in (SIDE, HALF))
+    down = down[:, None]
+    nearest = torch.full((len(line), SIDE, HALF), torch.inf, dtype=torch.float32)
     for start, end in zip(line.unbind(1), line[:, 1:].unbind(1), strict=False):
         x, y = start[:, :, None, None].unbind(1)
         dx, dy = (end - start)[:, :, None, None].unbind(1)
@@ -152,7 +153,7 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator)
+        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float32)
 
     if n < 1:
         raise ValueError(f"At least one picture has to be drawn, got {n}.")
@@ -175,13 +176,13 @@ def two_digits(n: int, seed: int = 0, digits: torch.Tensor | None = None) -> Pic
     points = points @ turn + centre[:, :, None]
     reach = uniform(1.5, 2.1, n, 2, 1, 1)
 
-    pixels = 0.45 + 0.15 * torch.randn(n, 3, SIDE, SIDE, generator=generator)
-    ink = torch.zeros(n, 2, SIDE, SIDE)
+    pixels = 0.45 + 0.15 * torch.randn(n, 3, SIDE, SIDE, generator=generator, dtype=torch.float32)
+    ink = torch.zeros(n, 2, SIDE, SIDE, dtype=torch.float32)
     for place in (0, 1):
         half = slice(place * HALF, place * HALF + HALF)
         cover = (reach[:, place] - distance_to(points[:, place])).clamp(0, 1)  # soft at its edge
         ink[:, place, :, half] = cover
-        grain = 0.1 * torch.randn(n, 3, SIDE, HALF, generator=generator)
+        grain = 0.1 * torch.randn(n, 3, SIDE, HALF, generator=generator, dtype=torch.float32)
         paint = colours[:, place, :, None, None] + grain
         pixels[..., half] += cover[:, None] * (paint - pixels[..., half])
     return Pictures(pixels.clamp_(0, 1), digits, red, ink > 0)
@@ -235,4 +236,4 @@ def load_twin(name: str, seed: int = 0) -> Twin:
     network.load_state_dict(
         {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
     )
-    return network.eval()
+    return network.float().eval()

@@ -116,6 +116,12 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     layers = getattr(model, "features", None)
     if not isinstance(layers, nn.Sequential):
         raise ModelError(f"{type(model).__name__} has no features (a Sequential) to fold.")
+    own = type(layers) is not nn.Sequential or "forward" in vars(layers)
+    if own or layers._forward_hooks or layers._forward_pre_hooks:
+        raise ModelError(
+            f"The features of {type(model).__name__} may do more than one layer behind the other "
+            f"(a subclass of Sequential, a forward of its own, a hook). Ask it by {ASK_ANY}."
+        )
     last = None  # but for batch normalisations
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.BatchNorm2d):
