@@ -302,7 +302,11 @@ FORMULAS = {
         "where \\(once\\), gt, whose result autograd cannot follow",
         leaky,
     ),
-    "leaky by a mask": (lambda f: 0.1 * f + 0.9 * f * (f > 0), "gt, whose result", leaky),
+    "leaky by a mask": (
+        lambda f: 0.1 * f + 0.9 * f * (f > 0),
+        "gt, whose result autograd cannot follow \\(once\\)",
+        leaky,
+    ),
     "leaky by a mask from a copy": (
         lambda f: 0.1 * f + 0.9 * f * (f.detach() > 0),
         "detach, whose result",
