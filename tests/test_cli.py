@@ -326,6 +326,7 @@ def test_a_figure_that_cannot_be_written_ends_nothing(folder, capsys):
     assert out.count("->") == 2 and not plt.get_fignums()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["1", "2"])
 def test_closed_streams_do_no_harm(folder, closed):
     words = f"exec {closed}>&-; {sys.executable} -m helpers photos --model mine.py:make"
