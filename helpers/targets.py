@@ -113,9 +113,14 @@ def asking(network: nn.Module, x: torch.Tensor, name: str | None = None) -> Iter
         yield
     except (ModelError, PhotoError, torch.OutOfMemoryError):
         raise
+    # as PyTorch, its zoos and what stands in a forward have them
     except (
-        *(RuntimeError, ValueError, AssertionError),  # as PyTorch and its zoos have them
-        *(TypeError, IndexError, KeyError, AttributeError),
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        TypeError,
+        LookupError,
+        AttributeError,
     ) as error:
         raise ModelError(_why_not(name or type(network).__name__, x, like, error)) from error
 

@@ -19,7 +19,7 @@ from ..checks import (
     vgg_parts,
 )
 from ..errors import ModelError
-from ..networks.vgg import VGG16
+from ..networks.vgg import VGG16, as_written
 from ..targets import asking
 from .self_check import agree, first_answer
 
@@ -180,8 +180,7 @@ def _runs_its_parts(network: nn.Module) -> bool:
     return (
         kind.forward in (VGG16.forward, VGG.forward)
         and kind.__call__ is nn.Module.__call__
-        and "forward" not in vars(network)
-        and not (network._forward_hooks or network._forward_pre_hooks)
+        and as_written(network)
     )
 
 

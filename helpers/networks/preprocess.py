@@ -116,9 +116,9 @@ class Preprocess:
             bands = [Image.effect_noise((97, 64), 64) for _ in found.mean]
             picture = Image.merge("RGB", bands) if len(bands) == 3 else bands[0]
             want, got = transforms(picture), found(picture)[0]
+        except ModelError:
+            raise
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, ModelError):
-                raise
             raise ModelError(
                 f"These transforms cannot be read ({type(error).__name__}: {error}). Write down "
                 "what they do: Preprocess(resize, crop, mean, std, interpolation)."

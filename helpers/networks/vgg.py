@@ -91,6 +91,13 @@ class VGG16(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
+def as_written(module: nn.Module) -> bool:
+    """Does it run what its class says: no forward of the instance's own, no hook?"""
+    return "forward" not in vars(module) and not (
+        module._forward_hooks or module._forward_pre_hooks
+    )
+
+
 def fold_batch_norm(model: nn.Module) -> nn.Module:
     """A copy of ``model`` in eval mode whose batch normalisations live in the convolutions.
 
@@ -116,8 +123,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     layers = getattr(model, "features", None)
     if not isinstance(layers, nn.Sequential):
         raise ModelError(f"{type(model).__name__} has no features (a Sequential) to fold.")
-    own = type(layers) is not nn.Sequential or "forward" in vars(layers)
-    if own or layers._forward_hooks or layers._forward_pre_hooks:
+    if type(layers) is not nn.Sequential or not as_written(layers):
         raise ModelError(
             f"The features of {type(model).__name__} may do more than one layer behind the other "
             f"(a subclass of Sequential, a forward of its own, a hook). Ask it by {ASK_ANY}."
@@ -159,8 +165,7 @@ def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) 
             "remove_weight_norm or remove_spectral_norm."
         )
     for part, kind in ((before, nn.Conv2d), (norm, nn.BatchNorm2d)):
-        own = type(part) is not kind or "forward" in vars(part)
-        if own or part._forward_hooks or part._forward_pre_hooks:
+        if type(part) is not kind or not as_written(part):
             raise ModelError(
                 f"{where} cannot be folded: the {type(part).__name__} there may do something else "
                 f"than a {kind.__name__} (a subclass, a forward of its own, a hook). Ask the "
