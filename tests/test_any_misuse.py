@@ -272,6 +272,18 @@ def test_other_floats_are_explained_as_float32_is(dtype):
         assert (got - want[name]).abs().mean() < share * want[name].abs().mean()
 
 
+@pytest.mark.parametrize("name", both(Wrapped(), X))
+def test_what_grows_too_large_for_half_precision_on_the_way_down_is_refused(name):
+    """A score of some thousands from feature maps below 0.001: the slope is beyond 65504."""
+    network = Wrapped(lambda net, x: 3e3 * net.head(3e4 * net.body(net.stem(x))))
+    with torch.no_grad():
+        network.body[0].weight.mul_(1e-4), network.body[0].bias.mul_(1e-4)
+    explain = both(network.half(), X.half(), 0, network.body)[name]
+    assert network(X.half()).isfinite().all()
+    with pytest.raises(ModelError, match="ends in NaN or infinite values.*half precision"):
+        explain()
+
+
 def test_nothing_is_computed_without_values():
     network = Wrapped().to("meta")
     for explain in both(network, X, 0, network.body).values():

@@ -23,6 +23,7 @@ from helpers import (
     resize_maps,
     saliency,
 )
+from helpers.autograd.cams import gather
 from helpers.explicit import gradcam
 from helpers.explicit.guided import explain
 from helpers.methods import TABLE
@@ -107,6 +108,16 @@ def test_cam_from_gradient_on_numbers_one_can_check():
     gradient = torch.tensor([[[[1.0, 3.0]], [[-2.0, 0.0]]]])  # means 2 and -1
     cam, weights = cam_from_gradient(maps, gradient)
     assert weights.tolist() == [[2, -1]] and cam.tolist() == [[[0, 3]]]
+
+
+@pytest.mark.parametrize("share", [4, -4])
+@pytest.mark.parametrize("of", [cam_from_gradient, lambda maps, weights: gather(weights, maps)])
+def test_sums_too_large_for_half_precision_are_refused(of, share):
+    """A sum of minus infinity would be 0 behind the ReLU."""
+    maps, weights = torch.full((1, 2, 3, 3), 3e4).half(), torch.full((1, 2, 3, 3), share).half()
+    assert maps.isfinite().all() and of(maps, weights * 0.1) is not None
+    with pytest.raises(ModelError, match="sum to NaN or infinite values.*half precision"):
+        of(maps, weights)
 
 
 @pytest.mark.parametrize("explain", [grad_cam, guided_gradcam])

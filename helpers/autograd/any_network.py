@@ -25,7 +25,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from ..checks import check_any_photos, check_scores, evaluating, seen_by_python
+from ..checks import check_any_photos, check_finite, check_scores, evaluating, seen_by_python
 from ..errors import ModelError
 from ..explicit.gradcam import GradCAM, first_of_each, resize_maps
 from ..explicit.guided import GuidedGradCAM, times
@@ -336,10 +336,11 @@ def saliency_any(
     ModelError
         If the method is unknown; if what is given is no network, its answer no ``(N, classes)``
         tensor of finite scores, or the photo out of autograd's reach; if it cannot take such
-        photos (their dtype, device, channels, size). And for the methods with a
-        rule of their own: if there is no ReLU between photo and scores; if something else is
-        (``strict``); if, strict or not, a ReLU is or may be where the rule cannot reach it
-        (TorchScript, compiled or checkpointed parts, an ``autograd.Function`` of one's own, C++).
+        photos (their dtype, device, channels, size); if the way down ends in NaN or infinite
+        values, as it may in half precision. And for the methods with a rule of their own: if there
+        is no ReLU between photo and scores; if something else is (``strict``); if, strict or not, a
+        ReLU is or may be where the rule cannot reach it (TorchScript, compiled or checkpointed
+        parts, an ``autograd.Function`` of one's own, C++).
 
     Notes
     -----
@@ -417,6 +418,8 @@ def walks_down(values: torch.Tensor, at: list[torch.Tensor]) -> Iterator[tuple[t
                 f"Autograd finds no way down through this network: {error} Explain it without "
                 "what it names, such as a change in place of what is needed again."
             ) from error
+        for gradient in gradients:
+            check_finite(gradient, "The way down ends in")
         yield gradients
 
 
@@ -625,7 +628,8 @@ def all_maps_any(
     methods : sequence of str, optional
         Keys in :data:`helpers.methods.TABLE`: "gradient", "deconvnet", "guided", "grad_cam",
         "guided_grad_cam". Unless given, all that the network can be asked by: those with a rule for
-        ReLUs are left out where it has none, or other activations, too.
+        ReLUs are left out where they are refused: it has none, or other activations, too, or their
+        numbers grow too large for its dtype.
 
     Returns
     -------

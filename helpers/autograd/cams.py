@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from ..errors import ModelError
-from ..explicit.gradcam import cam_from_gradient, resize_maps
+from ..explicit.gradcam import cam_from_gradient, positive_part, resize_maps
 from ..methods import TABLE
 
 #: From feature maps ``A`` and gradients ``G``, ``(N, C, h, w)``, to weights.
@@ -30,9 +30,9 @@ def gather(weights: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """The weighted sum's positive part: ``(N, h, w)``, >= 0, not scaled.
 
     ``weights`` is ``(N, C, h, w)``, or ``(N, C, 1, 1)`` for one a channel; ``maps`` is
-    ``(N, C, h, w)``.
+    ``(N, C, h, w)``. Raises ``ModelError`` if a sum is NaN or infinite.
     """
-    return (weights * maps).sum(dim=1).clamp(min=0)
+    return positive_part((weights * maps).sum(dim=1))
 
 
 def no_class(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -212,6 +212,8 @@ def cam_from_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations 1 and 2: maps ``(N, h, w)`` and weights ``(N, C)`` from two ``(N, C, h, w)``.
 
+    Raises ``ModelError`` if a sum over the channels is NaN or infinite.
+
     Examples
     --------
     >>> import torch
@@ -221,7 +223,13 @@ def cam_from_gradient(
     (tensor([[[0., 3.]]]), tensor([[ 2., -1.]]))
     """
     weights = gradient.mean(dim=(2, 3))
-    return torch.einsum("nc,nchw->nhw", weights, feature_maps).clamp(min=0), weights
+    return positive_part(torch.einsum("nc,nchw->nhw", weights, feature_maps)), weights
+
+
+def positive_part(sums: torch.Tensor) -> torch.Tensor:
+    """The ReLU of weighted feature maps' sums; a ``ModelError`` if one is NaN or infinite."""
+    check_finite(sums, "The weighted feature maps sum to")  # the ReLU would hide -infinity
+    return sums.clamp(min=0)
 
 
 def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
