@@ -47,7 +47,7 @@ TESTS = {
     "networks.loading": ("cli",),
     "interactive.cli": ("cli",),
     "networks.vgg": ("models", "own_layers"),
-    "checks": ("refusals", "photos", "no_trace", "walks", "any_misuse", "any_network"),
+    "checks": ("refusals", "photos", "no_trace", "walks", "any_misuse", "any_network", "model_of"),
     "scaling": ("scaling",),
     "metrics": ("metrics",),
     "sanity": ("sanity",),

@@ -336,6 +336,7 @@ NO_RELUS = {
     "clamp to 0, -3 and 0": lambda f: f.clamp(min=torch.tensor([0.0, -3, 0])[:, None, None]),
     "leaky": lambda f: F.leaky_relu(f, 0.1),
     "whole numbers": lambda f: f + f.long().relu(),
+    "maximum with what is learned": lambda f: torch.maximum(f, nn.Parameter(torch.zeros(()))),
 }
 
 
@@ -351,6 +352,15 @@ def test_clamps_and_thresholds_that_are_no_relu_are_left_alone(use):
     leaf = x.clone().requires_grad_()
     use(leaf * 1)[:, 1].sum().backward()
     assert_close(saliency_any(beside, x, 1, "guided", strict=False) * 32 * 32, leaf.grad)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [lambda f: torch.ones(()).to(f), lambda f: torch.ones(1, 1, 1).expand_as(f[0])],
+    ids=["to", "expand_as"],
+)
+def test_what_is_made_like_a_signal_reads_none_of_its_values(like):
+    assert channel_means("guided", lambda net, f: net.relu(f) * like(f)) == [1, 0]
 
 
 IN_PLACE = {

@@ -148,6 +148,11 @@ def test_json_has_a_line_per_photo(folder, capsys):
     assert first["explained"] == ["tiger cat", "dog"] and first["layer"] == ["3"]
     assert len(first["top"]) == 2 and first["figure"] == "explained/a.png"
     assert first["top"][0]["class"] == ["cat", "dog", "tiger cat"][first["top"][0]["index"]]
+    model = load_any("mine.py:make")
+    want = [
+        (name, round(share, 6)) for name, share in model.top(model.prepare("photos/a.jpg"), 2)[0]
+    ]
+    assert [(row["class"], row["probability"]) for row in first["top"]] == want
     titles = json.loads(Image.open("explained/b.png").info["Description"])["titles"]
     assert len(titles) == 8 and titles[0] == "tiger cat" and titles[4] == "dog"
 
