@@ -252,6 +252,10 @@ SPOILT = {
         rf"{OTHERS}.*got \(2, 4, 5, 5\), \(2, 4, 10, 10\)",
     ),
     "other dtype": (lambda layers: [layers[0].float(), *layers[1:]], OTHERS),
+    "whole numbers": (
+        lambda layers: [torch.eye(10).int().expand_as(a) for a in layers],
+        rf"{OTHERS}.*got \(2, 4, 10, 10\) of torch.int32",
+    ),
     "other device": (lambda layers: [layers[0].to("meta"), *layers[1:]], OTHERS),
     "NaN": (lambda layers: [*layers[:2], layers[2] * torch.nan], "attentions hold NaN"),
     "logits": (lambda layers: [a.log() for a in layers], SHARES),

@@ -233,14 +233,20 @@ def _as_map(row: torch.Tensor) -> torch.Tensor:
 
 
 def _what(value: object) -> str:
-    """A tensor's shape, or what else it is."""
-    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+    """A tensor's shape, and its dtype if that is none of floats; or what else it is."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{tuple(value.shape)}{'' if value.is_floating_point() else f' of {value.dtype}'}"
 
 
 def _checked(attentions: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The layers' attentions, if they are; else a ``ModelError``. See :func:`rollout`."""
     attentions = list(attentions)
-    tensors = [a for a in attentions if isinstance(a, torch.Tensor) and a.ndim == 4 and a.numel()]
+    tensors = [
+        a
+        for a in attentions
+        if isinstance(a, torch.Tensor) and a.is_floating_point() and a.ndim == 4 and a.numel()
+    ]
     kinds = {(len(a), *a.shape[2:], a.dtype, a.device) for a in tensors}
     if not (
         len(kinds) == 1
@@ -249,7 +255,7 @@ def _checked(attentions: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     ):
         raise ModelError(
             "Expected each layer's attention, (N, heads, T, T) with T > 1 and the class token "
-            "first, of the same photos, in one dtype and on one device; got "
+            "first, of the same photos, floats of one dtype and on one device; got "
             f"{', '.join(dict.fromkeys(map(_what, attentions))) or 'none'}."
         )
     for one in attentions:

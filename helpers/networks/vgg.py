@@ -104,7 +104,9 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     At run time a batch normalisation is a fixed scale and shift per channel,
     ``gamma * (w * x + b - mean) / sqrt(var + eps) + beta``; scaling ``w`` and shifting ``b``
     says the same in one convolution. Scores agree up to rounding. Works on the embedded model
-    in training and on torchvision's ``vgg11_bn`` ... ``vgg19_bn``; ``model`` stays as it is.
+    in training and on torchvision's ``vgg11_bn`` ... ``vgg19_bn``; ``model`` stays as it is. The
+    layers behind a batch normalisation move up: a forward of the model's own that takes layers of
+    ``features`` by their numbers would take others.
 
     Raises
     ------
