@@ -381,7 +381,11 @@ def test_a_relu_in_place_changes_its_input_and_others_do_not(relu, nine):
         given = f * 1
         assert relu(given) is given and given.tolist() == [nine, 0]
         assert given.grad_fn.name() == "RuledReLUBackward"
-        others = F.relu, torch.relu, F.relu6, lambda f: f.clamp(0), lambda f: F.threshold(f, 0, 0)
+        others = (
+            F.relu, torch.relu, F.relu6, lambda f: f.clamp(0), lambda f: F.threshold(f, 0, 0),
+            lambda f: torch.threshold(f, 0, 0), lambda f: F.hardtanh(f, 0, 6),
+            lambda f: F.leaky_relu(f, 0.0),
+        )  # fmt: skip
         made = [
             other(f) for other in others
         ]  # kept, as older versions name no node without its tensor

@@ -95,6 +95,7 @@ NO_PHOTOS = {
     "whole numbers": (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), TypeError, "got torch.uint8"),
     "no batch": (torch.zeros(3, 32, 32), ValueError, r"got \(3, 32, 32\).*photo\[None\]"),
     "none": (torch.zeros(0, 3, 32, 32), ValueError, r"got \(0, 3, 32, 32\). There is no photo"),
+    "a film": (torch.zeros(1, 3, 4, 32, 32), ValueError, r"got \(1, 3, 4, 32, 32\)"),
     "NaN": (torch.full((1, 3, 32, 32), float("nan")), ValueError, "NaN or infinite"),
     "infinity": (torch.full((1, 3, 32, 32), float("-inf")), ValueError, "NaN or infinite"),
     "no values": (X.to("meta"), ValueError, "photos are on the device 'meta'"),
