@@ -20,6 +20,7 @@ from helpers import (
     saliency,
     saliency_any,
 )
+from helpers.autograd.any_network import _padding
 
 from .comparing import assert_close, assert_each_differs
 from .networks import narrow, noise, randomise
@@ -352,6 +353,18 @@ def test_clamps_and_thresholds_that_are_no_relu_are_left_alone(use):
     leaf = x.clone().requires_grad_()
     use(leaf * 1)[:, 1].sum().backward()
     assert_close(saliency_any(beside, x, 1, "guided", strict=False) * 32 * 32, leaf.grad)
+
+
+@pytest.mark.parametrize(
+    "given, value",
+    [((), 0), (("constant",), 0), (("reflect",), 0), (("constant", 3.0), 3), ((-3.0,), -3)],
+)
+def test_what_is_padded_with_is_read_in_every_spelling(given, value):
+    """``F.pad(f, pad, mode, value)`` and ``constant_pad_nd(f, pad, value)``."""
+    f = torch.ones(1, 1, 2, 2)
+    assert _padding(f, (1, 1), *given) == value
+    if given[-1:] != (value,):
+        assert _padding(f, (1, 1), *given, value=5) == 5
 
 
 @pytest.mark.parametrize(
