@@ -248,7 +248,7 @@ class ReluRule(TorchFunctionMode):
                 continue
             relus += 1
             if role == "unclear":
-                others["clamped factor that is a gate or, as strict=False takes it, a ReLU"] += 1
+                others["clamped factor that may be a gate but strict=False takes for a ReLU"] += 1
         for name, read in self._lost:
             if any(path.hangs_on_photo(node) for node in read):
                 others[f"{name}, whose result autograd cannot follow"] += 1
