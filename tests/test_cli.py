@@ -1,7 +1,9 @@
 """The command line, on good photos and bad ones."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -583,3 +585,25 @@ def test_help_has_examples(capsys):
         stop.value.code == 0
         and "explain cat.jpg --model torchvision:resnet50" in capsys.readouterr().out
     )
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_shows_on_a_terminal_how_far_it_is(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    main(["photos", "broken.jpg", "--model", "mine.py:make"])
+    bars = re.findall(r"\[([# ]{20})\] (\d/\d) ([^\r\n]*)(\n?)", sys.stderr.getvalue())
+    assert [bar.count("#") for bar, *_ in bars] == [0, 6, 13, 20]
+    assert [count for _, count, *_ in bars] == ["0/3", "1/3", "2/3", "3/3"]
+    assert [name for *_, name, _ in bars] == ["photos/a.jpg", "photos/b.png", "broken.jpg", ""]
+    assert [end for *_, end in bars] == ["", "", "", "\n"]
+
+
+def test_one_photo_and_no_terminal_have_no_bar(folder, monkeypatch):
+    for stream, photos in ((Terminal(), ["photos/a.jpg"]), (io.StringIO(), ["photos"])):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert main([*photos, "--model", "mine.py:make"]) == 0
+        assert not stream.getvalue()
