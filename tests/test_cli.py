@@ -323,6 +323,13 @@ def test_a_link_is_not_followed_and_one_in_a_circle_ends_nothing(folder, capsys)
     status, out, err = run(*words, capsys=capsys)
     assert status == 1 and "loop.png" in err and "-> o/a-2.png" in out
     assert not (folder / "elsewhere.png").exists()
+    before = (folder / "o" / "a-2.png").read_bytes()
+    (folder / "o" / "a.png").unlink()
+    (folder / "o" / "a.png").symlink_to("a-2.png")  # a figure of its own, and yet a link
+    other = (*words[1:], "--opacity", "0.2")
+    assert "-> o/a-2.png" in run(*other, capsys=capsys)[1]
+    assert (folder / "o" / "a.png").is_symlink()
+    assert (folder / "o" / "a-2.png").read_bytes() != before
 
 
 def test_a_figure_that_cannot_be_written_ends_nothing(folder, capsys):
