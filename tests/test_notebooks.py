@@ -61,6 +61,15 @@ def test_every_code_cell_was_run_from_top_to_bottom_without_error(notebook):
     )
 
 
+def test_what_the_book_does_not_execute_was_run_with_the_network_from_elsewhere(notebook):
+    """Without two packages that the book does not require, the chapter asks its own network."""
+    if notebook["metadata"].get("mystnb", {}).get("execution_mode") != "off":
+        pytest.skip("the book executes it")
+    outputs = [output for cell in code_cells(notebook) for output in cell["outputs"]]
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "EfficientNet-Lite0 says" in printed and "is missing" not in printed
+
+
 def test_a_widget_is_left_out_by_the_book_and_by_nbval_and_says_so(notebook):
     """A dead widget on a page, or one that nbval would compare, is a mistake."""
     for before, cell in pairwise(notebook["cells"]):
