@@ -314,6 +314,30 @@ def test_code_is_not_cut_off_and_letters_are_not_tiny(site, page, name):
     assert not page.evaluate(tiny)
 
 
+@pytest.mark.parametrize("name", ["book/licences", "notebooks/10_cams", "ja/book/licences"])
+def test_a_table_is_whole_on_a_phone(site, page, name):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{site}/{name}.html")
+    tables = page.locator("article table").all()
+    assert tables
+    for table in tables:
+        assert table.evaluate("table => table.scrollWidth - table.parentElement.clientWidth") <= 0
+    split = """() => { const range = document.createRange();
+        const words = document.createTreeWalker(
+            document.querySelector("article table"), NodeFilter.SHOW_TEXT);
+        const found = [];
+        while (words.nextNode()) {
+            const text = words.currentNode.textContent;
+            for (const { index, 0: word } of text.matchAll(/[a-z]{4,}/gi)) {
+                range.setStart(words.currentNode, index);
+                range.setEnd(words.currentNode, index + word.length);
+                if (range.getClientRects().length > 1) found.push(word);
+            }
+        }
+        return found; }"""
+    assert not page.evaluate(split)
+
+
 # ------------------------------------------------------------ equations
 
 
