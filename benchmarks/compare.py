@@ -57,10 +57,10 @@ def vgg16(device: str) -> nn.Module:
 
 def not_in_place(network: nn.Module) -> nn.Module:
     """What libraries that hook modules ask for, or once did; parameters are shared."""
-    network = copy.copy(network)
-    network._modules = {name: not_in_place(child) for name, child in network._modules.items()}
-    if isinstance(network, nn.ReLU):
-        network.inplace = False
+    network = copy.deepcopy(network, {id(one): one for one in network.parameters()})
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
     return network
 
 

@@ -292,9 +292,15 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
         yield network
     finally:
         with _lock:
+            free = []
             for module in modules:
                 users, mode = _borrowed.pop(module)
                 if users > 1:
                     _borrowed[module] = users - 1, mode
                 else:
-                    module.training = mode
+                    free.append((module, mode))
+            for module, mode in free:  # adapters merge their weights by a `train` of their own
+                if mode and type(module).train is not nn.Module.train:
+                    module.train()
+            for module, mode in free:
+                module.training = mode

@@ -231,6 +231,8 @@ def replacement_curve(
         If the network cannot take such photos (dtype, device, channels, size).
     ValueError
         If photos and map differ in size, there is more than one photo, or no step.
+    IndexError, TypeError
+        If there is no such class, or ``class_index`` is not one whole number.
 
     Examples
     --------
@@ -294,6 +296,8 @@ def road_curve(
         If the network cannot take such photos (dtype, device, channels, size).
     ValueError
         If photo and map differ in size, there is more than one photo, or no step.
+    IndexError, TypeError
+        If there is no such class, or ``class_index`` is not one whole number.
 
     Examples
     --------
@@ -352,7 +356,7 @@ def imputed(
     row, column = (diags([1.0, 1.0], [-1, 1], shape=(n, n)) for n in (width, height))
     weights = ((2 * kronsum(row, column) + kron(column, row)) / 12).tocsr()
     gone, left = np.flatnonzero(missing), np.flatnonzero(~missing)
-    pixels = x.flatten(0, 1).flatten(1).double().cpu().numpy().T
+    pixels = x.flatten(0, 1).flatten(1).cpu().double().numpy().T
     # a pixel's whole weight less its neighbours'; it has fewer at the border of the photo
     system = splu(laplacian(weights).tocsr()[gone][:, gone].tocsc())
     made_up = torch.from_numpy(system.solve(weights[gone][:, left] @ pixels[left]))
@@ -386,5 +390,5 @@ def _probabilities(network: nn.Module, photos: torch.Tensor, class_index: int) -
     """The class's probability for each photo, ``(N,)`` float32 on the CPU."""
     with evaluating(network):
         scores = scores_of(network, photos)
-    chosen = check_classes(class_index, scores)
+    chosen = check_classes([class_index], scores[:1]).expand(len(scores))
     return scores.softmax(dim=1).gather(1, chosen[:, None])[:, 0].float().cpu()

@@ -105,6 +105,8 @@ def heat_map(values: np.ndarray, colours: str = HEAT) -> np.ndarray:
     >>> heat_map(np.eye(4)).shape
     (4, 4, 3)
     """
+    if np.ndim(values) != 2:
+        raise ValueError(f"Expected a map (H, W), got {np.shape(values)}.")
     table = matplotlib.colormaps[colours](np.linspace(0, 1, 256))[:, :3]
     return table[np.rint(check_picture(values) * 255).astype(int)]
 

@@ -78,7 +78,7 @@ def randomise(network: nn.Module, layers: list[str], seed: int = 0) -> nn.Module
         layer = clone.get_submodule(name)
         # drawn on the CPU, for the same numbers on every device
         generator = torch.Generator().manual_seed(1000 * seed + known.index(name))
-        weight = torch.empty(layer.weight.shape)
+        weight = torch.empty(layer.weight.shape, dtype=torch.float32)
         layer.weight.copy_(nn.init.kaiming_normal_(weight, generator=generator))
         if layer.bias is not None:
             layer.bias.zero_()

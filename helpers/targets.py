@@ -12,6 +12,7 @@ from itertools import chain
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import CheckpointError
 
 from .checks import check_classes, check_classes_each, check_scores
 from .errors import ModelError, PhotoError
@@ -99,6 +100,19 @@ def answer_of(network: nn.Module, x: torch.Tensor):
     """``network(x)``; errors as :func:`asking`."""
     with asking(network, x):
         return network(x)
+
+
+def gradients_of(values: torch.Tensor, at, **options) -> tuple[torch.Tensor, ...]:
+    """``torch.autograd.grad``, with a ``ModelError`` where it finds no way down."""
+    try:
+        return torch.autograd.grad(values, at, **options)
+    except (CheckpointError, torch.OutOfMemoryError):
+        raise
+    except RuntimeError as error:
+        raise ModelError(
+            f"Autograd finds no way down through this network: {error} Explain it without what it "
+            "names, such as a change in place of what is needed again."
+        ) from error
 
 
 @contextmanager

@@ -16,11 +16,13 @@ from helpers import (
     Model,
     ModelError,
     all_maps,
+    all_maps_any,
     evaluating,
     grad_cam,
     grad_cam_any,
     guided_gradcam,
     guided_gradcam_any,
+    guided_gradcam_any_each,
     saliency,
     saliency_any,
 )
@@ -504,3 +506,55 @@ def test_the_last_to_leave_gives_the_mode_back():
     assert network.stem.training and not network.body.training and not network.body[0].training
     second.__exit__(None, None, None)
     assert all(m.training for m in [*network.modules(), *other.modules()])
+
+
+class Merging(nn.Linear):
+    """As adapters do (LoRA): in eval mode its parts are one weight."""
+
+    merged = False
+
+    def train(self, mode=True):
+        self.merged = not mode
+        return super().train(mode)
+
+
+def test_what_a_module_does_on_changing_its_mode_is_undone():
+    network = nn.Sequential(nn.Flatten(), nn.Sequential(Merging(192, 2), nn.Dropout())).train()
+    network[1][1].eval()
+    with evaluating(network):
+        assert network[1][0].merged and not network.training
+    assert network.training and not network[1][0].merged and network[1][0].training
+    assert not network[1][1].training
+    network.eval()
+    with evaluating(network):
+        pass
+    assert network[1][0].merged and not network[1][0].training
+
+
+def test_constants_may_be_written_into_a_tensor():
+    def with_constant(net, f):
+        low = torch.empty(3)
+        torch.clamp(torch.arange(3.0), min=1, out=low)
+        return net.head(net.body(net.stem(f))) + 0 * low.sum()
+
+    want = saliency_any(Wrapped(), X, 0)
+    assert want.any() and torch.equal(saliency_any(Wrapped(with_constant), X, 0), want)
+
+
+def test_a_rule_that_is_refused_is_asked_for_once():
+    network, passes = Wrapped(), []
+    network.body[1] = nn.SiLU()
+    network.register_forward_hook(lambda *_: passes.append(1))
+    maps = all_maps_any(network, X, 0, layer=network.body)
+    assert list(maps) == ["gradient", "Grad-CAM"]
+    assert len(passes) == 4  # Grad-CAM, the gradient, and two rules
+
+
+def test_another_cam_may_be_a_factor():
+    network = Wrapped()
+    got = guided_gradcam_any(network, X, network.stem, 0, cam="HiResCAM")
+    want = all_maps_any(network, X, 0, ["guided_grad_cam"], network.stem, cam="HiResCAM")
+    assert_close(got.maps, want["Guided HiResCAM"])
+    assert not torch.allclose(got.maps, guided_gradcam_any(network, X, network.stem, 0).maps)
+    each = guided_gradcam_any_each(network, X, [0, 1], network.stem, cam="HiResCAM")
+    assert_close(each.maps[:, 0], got.maps)

@@ -17,7 +17,9 @@ from helpers import (
     contrast,
     grad_cam_any,
     grad_cam_any_each,
+    integrated_gradients,
     resize_maps,
+    smooth_grad,
 )
 from helpers.autograd import cams, mean_gradients
 from helpers.networks.models import CARD
@@ -342,3 +344,68 @@ def test_the_stored_figures_are_of_these_weights_and_all_photos():
         assert list(methods) == list(cams.WEIGHTS)
         # a map or a loss that is the same everywhere has no correlation
         assert all(80 < rulers["covers"]["photos"] <= 90 for rulers in methods.values())
+
+
+def test_gradcam_plus_plus_of_small_gradients_in_half_precision():
+    """Their squares and cubes are below float16's smallest number."""
+    maps, gradient = torch.rand(1, 3, 4, 4) + 0.1, 1e-4 * torch.rand(1, 3, 4, 4)
+    want = cams.grad_cam_pp_weights(maps, gradient)
+    got = cams.grad_cam_pp_weights(maps.half(), gradient.half())
+    torch.testing.assert_close(got.float(), want, rtol=0.02, atol=1e-7)
+    assert want.min() > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_averages_of_many_add_up_in_half_precision(dtype):
+    """Of a linear network, whose gradient is the same everywhere."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, bias=False)).to(dtype)
+    x = torch.rand(1, 3, 4, 4).to(dtype)
+    want = network[1].weight[1].float().view(1, 3, 4, 4)
+    got = integrated_gradients(network, x, 1, steps=300)
+    torch.testing.assert_close(got, x.float() * want, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        smooth_grad(network, x, 1, samples=300), want.detach(), rtol=1e-3, atol=1e-4
+    )
+    assert got.dtype == torch.float32 and want.abs().max() > 0.1
+
+
+class Untracked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = x.mean((2, 3))
+        return self.head(x)
+
+
+class ChangedInPlace(Untracked):
+    def forward(self, x):
+        y = x.exp()
+        y += 1
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("classes", [0, contrast(0, 1)])
+@pytest.mark.parametrize("average", [integrated_gradients, smooth_grad])
+def test_averages_without_a_way_down_are_refused_in_words(average, classes, frozen):
+    x = torch.rand(1, 3, 8, 8)
+    messages = {Untracked: "do not depend on the photo", ChangedInPlace: "no way down"}
+    for kind, message in messages.items():
+        with pytest.raises(ModelError, match=message):
+            average(kind().requires_grad_(not frozen), x, classes)
+
+
+def test_smooth_grads_noise_is_the_same_under_another_default_dtype():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 2))
+    x = torch.rand(1, 3, 8, 8)
+    want = smooth_grad(network, x, 1, samples=2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = smooth_grad(network, x, 1, samples=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(got, want) and not torch.equal(smooth_grad(network, x, 1, samples=3), want)

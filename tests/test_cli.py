@@ -614,3 +614,24 @@ def test_one_photo_and_no_terminal_have_no_bar(folder, monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         assert main([*photos, "--model", "mine.py:make"]) == 0
         assert not stream.getvalue()
+
+
+def test_pixel_maps_need_no_layer(folder, capsys):
+    (folder / "flat.py").write_text(
+        OWN
+        + """
+def flat():
+    torch.manual_seed(0)
+    parts = nn.Flatten(), nn.Linear(3 * 40 * 40, 9), nn.ReLU(), nn.Linear(9, 3)
+    return nn.Sequential(*parts), ["cat", "dog", "tiger cat"], Preprocess(48, 40)
+"""
+    )
+    words = ("photos/a.jpg", "--model", "flat.py:flat", "--json")
+    status, out, err = run(*words, "--method", "gradient", "--method", "guided", capsys=capsys)
+    record = json.loads(out)
+    assert status == 0 and not err and record["methods"] == ["gradient", "guided"]
+    assert record["layer"] is None and record["cam"] is None
+    figure = json.loads(Image.open(record["figure"]).info["Description"])
+    assert figure["titles"][1:] == ["gradient", "guided backpropagation"]
+    assert "Grad-CAM" not in figure["note"] and "99.5" in figure["note"]
+    assert "no layer that gives maps" in run(*words[:3], capsys=capsys)[2]

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from captum.attr import LayerGradCam
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from helpers import (
     ModelError,
@@ -452,3 +453,52 @@ def test_scores_are_picked_from_any_answer(answer, pick):
     got = guided_gradcam_any(Scores(odd, pick), x, "inner.3", [3, 1])
     assert_close(got.maps, guided_gradcam_any(network, x, "3", [3, 1]).maps, **EXACTLY)
     assert default_layer(Scores(odd, pick), x) == "inner.3"
+
+
+class Checkpointed(nn.Module):
+    """Computes its second part again on the way down, if told."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.again = again
+        self.stem = nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.part = nn.Sequential(
+            nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+        )  # fmt: skip
+
+    def forward(self, x):
+        x = self.stem(x)
+        return checkpoint(self.part, x, use_reentrant=False) if self.again else self.part(x)
+
+
+def test_what_is_computed_again_is_listed_once():
+    plain = randomise(Checkpointed(False))
+    again = Checkpointed(True).eval()
+    again.load_state_dict(plain.state_dict())
+    x = noise(1, 32)
+    names = [layer.name for layer in layers(plain, x)]
+    assert names == [layer.name for layer in layers(again, x)] and len(names) == 5
+    assert default_layer(again, x) == default_layer(plain, x) == "part.3"
+
+
+class ChangedInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        y = self.maps(x).relu().exp()
+        y += 1
+        return self.head(y.mean((2, 3)))
+
+
+def test_a_change_in_place_is_refused_in_words_whether_a_layer_is_named_or_not():
+    network, x = ChangedInPlace(), noise(1, 32)
+    for ask in (
+        lambda: layers(network, x),
+        lambda: grad_cam_any(network, x),
+        lambda: grad_cam_any(network, x, "maps"),
+    ):
+        with pytest.raises(ModelError, match="Autograd finds no way down"):
+            ask()

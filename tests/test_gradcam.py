@@ -331,10 +331,9 @@ class DoubledCall(VGG16):
 def test_a_vgg_that_runs_as_it_is_written_is_not_asked_twice():
     """And one that does not is refused, however that came."""
     passes, plain = [], narrow()
-    plain.features.register_forward_pre_hook(lambda *_: passes.append(1))
-    plain.features[0].register_forward_pre_hook(lambda *_: passes.append(2))
+    plain.features[0].register_forward_pre_hook(lambda *_: passes.append(1))
     grad_cam(plain, noise(1, 32), 0)
-    assert passes == [2]  # its layers in two parts, once
+    assert passes == [1]
     hooked, behind, patched = narrow(), narrow(), narrow()
     hooked.register_forward_pre_hook(lambda module, inputs: (-inputs[0],))
     behind.register_forward_hook(lambda module, inputs, scores: 2 * scores)
@@ -368,3 +367,108 @@ def test_scores_without_a_gradient_are_refused():
     network.classifier[0].register_forward_hook(lambda module, inputs, output: output.detach())
     with pytest.raises(ModelError, match="have no gradient"):
         grad_cam(network, noise(1, 40), 1)
+
+
+class Flipped(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).flip(1)
+
+
+def test_features_that_do_more_than_their_layers_are_refused():
+    """Grad-CAM runs them in two parts, without what the container itself does."""
+    hooked, before, patched, subclass = (narrow() for _ in range(4))
+    hooked.features.register_forward_hook(lambda module, inputs, output: output.flip(1))
+    before.features.register_forward_pre_hook(lambda module, inputs: (-inputs[0],))
+    patched.features.forward = lambda x: nn.Sequential.forward(patched.features, x).flip(1)
+    subclass.features.__class__ = Flipped
+    for network in (hooked, before, patched, subclass):
+        with pytest.raises(ModelError, match="something else than features"):
+            grad_cam(network, noise(1, 32), 0)
+    seen, watched = [], narrow()
+    watched.features.register_forward_hook(lambda *given: seen.append(given))
+    x = noise(1, 32)
+    assert_close(grad_cam(watched, x, 0).weights, grad_cam(narrow(), x, 0).weights)
+
+
+class Answers(VGG16):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+def test_an_answer_that_is_no_tensor_is_refused_in_words():
+    network = narrow()
+    network.__class__ = Answers
+    with pytest.raises(ModelError, match="answers with a dict.*helpers.Scores"):
+        grad_cam(network, noise(1, 32), 0)
+
+
+class Untracked(nn.Module):
+    def forward(self, x):
+        with torch.no_grad():
+            return x.mean((2, 3), keepdim=True)
+
+
+class ChangedInPlace(nn.Module):
+    def forward(self, x):
+        y = x.exp()
+        y += 1
+        return y.mean((2, 3), keepdim=True)
+
+
+class Strange(torch.autograd.Function):
+    """Its derivative looks at a value, which a batch of signals forbids."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, signal):
+        return signal * (1 if signal.sum().item() > 0 else 2)
+
+
+class Stranger(nn.Module):
+    def forward(self, x):
+        return Strange.apply(x).mean((2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    "part, message",
+    [(Untracked, "no gradient at this layer"), (ChangedInPlace, "no way down")],
+)
+def test_what_has_no_way_down_is_refused_in_words(part, message, frozen):
+    network = narrow(pooled=1).requires_grad_(not frozen)
+    network.avgpool = part()
+    with pytest.raises(ModelError, match=message):
+        grad_cam(network, noise(1, 32), 0)
+
+
+def test_a_derivative_that_takes_no_batch_is_refused_for_several_classes_only():
+    network, x = narrow(pooled=1), noise(1, 32)
+    network.avgpool = Stranger()
+    assert grad_cam(network, x, 0).weights.any()
+    with pytest.raises(ModelError, match="no way down"):
+        grad_cam_each(network, x, [0, 1])
+
+
+def test_layers_have_numbers_of_every_kind():
+    network, x = narrow(), noise(1, 32)
+    assert_close(grad_cam(network, x, 0, np.int64(3)).maps, grad_cam(network, x, 0, 3).maps)
+    with pytest.raises(ModelError, match="not 3.0"):
+        grad_cam(network, x, 0, 3.0)
+
+
+@pytest.mark.parametrize("side, size", [(32, 1), (64, 2)])
+def test_a_max_pooling_in_place_of_the_average_is_explained(side, size):
+    """Its switches are of each photo, and several rules and classes go down through them."""
+    network, x = narrow(pooled=1), noise(2, side)
+    network.avgpool = nn.MaxPool2d(size)
+    classes = network(x).topk(2).indices
+    each = guided_gradcam_each(network, x, classes)
+    maps = all_maps(network, x, classes[:, 0])
+    for k, c in enumerate(classes.T):
+        assert_close(each.guided[:, k], saliency(network, x, c))
+        assert_close(each.cam[:, k], guided_gradcam_any(network, x, "features", c).cam)
+    assert_close(maps["Deconvnet"], saliency(network, x, classes[:, 0], "deconvnet"))
+    assert_close(maps["Grad-CAM"], each.cam[:, 0])

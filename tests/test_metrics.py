@@ -27,7 +27,7 @@ from helpers import (
 )
 
 from .comparing import assert_close
-from .networks import noise
+from .networks import narrow, noise
 
 
 def test_pointing_game_by_hand():
@@ -318,3 +318,18 @@ def test_road_equals_a_loop_that_takes_the_strongest_pixels(class_index):
     assert rough[0] == curve[0] and not torch.equal(rough, curve)
     as_asked = road_curve(network, x, values, class_index, steps=8, noise=0.01)
     assert torch.equal(as_asked, road_curve(network, x, values, class_index))
+
+
+@pytest.mark.parametrize(
+    "class_index, error",
+    [(None, TypeError), ([0, 1, 2], ValueError), (True, TypeError), (9, IndexError)],
+)
+def test_curves_are_of_one_class(class_index, error):
+    """None would be each altered photo's own, and a list each step's."""
+    network, x, values = narrow(), noise(1, 32), np.random.default_rng(0).random((32, 32))
+    for ask in (
+        lambda: replacement_curve(network, x, 0 * x, values, class_index, steps=2),
+        lambda: road_curve(network, x, values, class_index, steps=3),
+    ):
+        with pytest.raises(error):
+            ask()

@@ -338,3 +338,8 @@ def test_what_is_not_cut_says_nothing_of_it(tmp_path):
         words, _ = saved(figure, tmp_path / "figure.png")
         assert words["titles"] == [axis.get_title() for axis in figure.axes if axis.images]
         assert not words.get("chart")
+
+
+def test_a_picture_in_colour_is_no_map():
+    with pytest.raises(ValueError, match=r"a map \(H, W\), got \(4, 4, 3\)"):
+        heat_map(np.zeros((4, 4, 3)))

@@ -8,6 +8,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from helpers import cascade, independent, randomise, weighted_layers
 
 from .comparing import assert_close
+from .networks import narrow
 
 
 @pytest.fixture
@@ -127,3 +128,14 @@ def test_the_numbers_are_those_of_every_version(network):
         generator = torch.Generator().manual_seed(seed)
         want = torch.empty(weight.shape).normal_(0, (2 / inputs) ** 0.5, generator=generator)
         assert_close(weight, want)
+
+
+def test_the_numbers_are_the_same_under_another_default_dtype():
+    network = narrow()
+    want = randomise(network, ["classifier.0"]).classifier[0].weight
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = randomise(network, ["classifier.0"]).classifier[0].weight
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(got, want) and not torch.equal(want, network.classifier[0].weight)

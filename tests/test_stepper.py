@@ -1,5 +1,7 @@
 """The stepper's frames against the walks, autograd and the layers themselves."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -236,3 +238,15 @@ def test_what_does_not_exist_is_refused(arguments, error, words):
 def test_a_batch_is_refused():
     with pytest.raises(ValueError, match="One photo"):
         walk(NETWORK, noise(2, 64))
+
+
+def test_a_walk_goes_with_its_last_user():
+    """Also after a way down, whose signals are kept with it."""
+    way = walk(narrow(), noise(1, 32))
+    last = frame(way, way.last_step, "guided", 0)
+    assert frame(way, way.last_step, "guided", 0).picture is not None and last.picture.any()
+    assert way.signals("guided", 0) is way.signals("guided", 0)
+    gone = weakref.ref(way.net)
+    del way
+    gc.collect()
+    assert gone() is None

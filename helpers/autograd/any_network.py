@@ -30,7 +30,7 @@ from ..errors import ModelError
 from ..explicit.gradcam import GradCAM, first_of_each, resize_maps
 from ..explicit.guided import GuidedGradCAM, times
 from ..methods import RULES, rows_of, rule_of
-from ..targets import answer_of, asked, asked_each
+from ..targets import answer_of, asked, asked_each, gradients_of
 from .cams import GRAD_CAM, cam_by_name, name_of
 from .feature_maps import Place, check_output, find_layers, layout, watched_pass
 from .signal_path import SignalPath, node_name, path_down
@@ -157,7 +157,7 @@ class ReluRule(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").split(".")[0]  # ATen's own names: "relu.default"
-        if name.removesuffix("_") in RECTIFIERS and torch.is_grad_enabled():
+        if name.removesuffix("_") in RECTIFIERS and torch.is_grad_enabled() and "out" not in kwargs:
             f, lower, upper, inplace = RECTIFIERS[name.removesuffix("_")](*args, **kwargs)
             if f.requires_grad and _is_zero(lower, f) and _is_constant(upper, f):
                 top = torch.inf if upper is None else upper
@@ -409,15 +409,7 @@ def walks_down(values: torch.Tensor, at: list[torch.Tensor]) -> Iterator[tuple[t
     """For each of K columns of ``(N, K)`` numbers its gradient for all tensors of ``at``."""
     for k, column in enumerate(values.unbind(1)):
         # photos do not mix, so the sum's gradient is each photo's own
-        try:
-            gradients = torch.autograd.grad(column.sum(), at, retain_graph=k + 1 < values.shape[1])
-        except (CheckpointError, torch.OutOfMemoryError):
-            raise
-        except RuntimeError as error:
-            raise ModelError(
-                f"Autograd finds no way down through this network: {error} Explain it without "
-                "what it names, such as a change in place of what is needed again."
-            ) from error
+        gradients = gradients_of(column.sum(), at, retain_graph=k + 1 < values.shape[1])
         for gradient in gradients:
             check_finite(gradient, "The way down ends in")
         yield gradients
@@ -554,6 +546,7 @@ def guided_gradcam_any(
     classes=None,
     strict: bool = True,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GuidedGradCAM:
     """Guided Grad-CAM for any network with ReLUs: two passes up and down, one for each factor.
 
@@ -568,7 +561,8 @@ def guided_gradcam_any(
     >>> tuple(result.maps.shape)
     (1, 3, 160, 160)
     """
-    return first_of_each(_guided_gradcam(network, x, layer, partial(asked, classes), strict, grid))
+    ask = partial(asked, classes)
+    return first_of_each(_guided_gradcam(network, x, layer, ask, strict, grid, cam))
 
 
 def guided_gradcam_any_each(
@@ -578,6 +572,7 @@ def guided_gradcam_any_each(
     layer: Place | Sequence[Place] | None = None,
     strict: bool = True,
     grid: tuple[int, int] | None = None,
+    cam: str = GRAD_CAM,
 ) -> GuidedGradCAM:
     """:func:`guided_gradcam_any` of K classes of every photo; they share two passes up.
 
@@ -591,11 +586,11 @@ def guided_gradcam_any_each(
     >>> tuple(guided_gradcam_any_each(model.network, x, [3, 5]).cam.shape)
     (1, 2, 160, 160)
     """
-    return _guided_gradcam(network, x, layer, partial(asked_each, classes), strict, grid)
+    return _guided_gradcam(network, x, layer, partial(asked_each, classes), strict, grid, cam)
 
 
-def _guided_gradcam(network, x, layer, ask: Callable, strict: bool, grid) -> GuidedGradCAM:
-    look = _grad_cam(network, x, layer, ask, grid)
+def _guided_gradcam(network, x, layer, ask: Callable, strict, grid, cam) -> GuidedGradCAM:
+    look = _grad_cam(network, x, layer, ask, grid, cam)
     if look.classes is not None:  # the same for both factors, should two passes differ
         ask = partial(asked_each, look.classes)
     cam = resize_maps(look.maps.flatten(0, 1), x.shape[-2:]).view(
@@ -651,18 +646,21 @@ def all_maps_any(
     {'guided backpropagation': (1, 3, 160, 160), 'Grad-CAM': (1, 160, 160)}
     """
     rows, keys = rows_of(methods), {rule: key for key, rule in RULES.items()}
-    regions, walks, found, cam = None, {}, {}, name_of(cam)
+    regions, walks, refused, found, cam = None, {}, set(), {}, name_of(cam)
     if any(row.kind != "pixels" for row in rows):
         look = grad_cam_any(network, x, layer, classes, grid, cam)
         regions = resize_maps(look.maps, x.shape[-2:])
         # one for all methods, also where rounding decides between two
         classes = look.classes if classes is None else classes
     for row in rows:
+        if row.rule in refused:
+            continue
         try:
             if row.rule and row.rule not in walks:
                 walks[row.rule] = saliency_any(network, x, classes, keys[row.rule], strict)
         except ModelError:
             if methods is None and row.key != "gradient":
+                refused.add(row.rule)
                 continue
             raise
         walk = walks.get(row.rule)

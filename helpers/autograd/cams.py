@@ -51,10 +51,9 @@ def grad_cam_pp_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Ten
     The paper explains ``exp(y)``; its factor, the same for all places, is left out, as it scales
     the whole map.
     """
-    square = gradient**2
-    total = maps.sum(dim=(2, 3), keepdim=True)
-    below = 2 * square + total * square * gradient
-    alpha = torch.where(below == 0, 0, square / below)
+    # of equation 19's fraction the gradient's square is left out above and below
+    below = 2 + maps.sum(dim=(2, 3), keepdim=True) * gradient
+    alpha = torch.where(below == 0, 0, 1 / below)
     return (alpha * gradient.clamp(min=0)).sum(dim=(2, 3), keepdim=True)
 
 
@@ -86,7 +85,7 @@ def eigen_cam_weights(maps: torch.Tensor, gradient: torch.Tensor) -> torch.Tenso
     not taken away first.
     """
     places = maps.flatten(2).transpose(1, 2)  # (N, h * w, C)
-    first = torch.linalg.svd(places.double(), full_matrices=False).Vh[:, 0].to(maps)
+    first = torch.linalg.svd(places.cpu().double(), full_matrices=False).Vh[:, 0].to(maps)
     sign = (places @ first[:, :, None]).sum(dim=(1, 2)).sign()
     return (first * sign[:, None])[:, :, None, None]
 

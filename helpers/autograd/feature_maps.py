@@ -19,7 +19,7 @@ from torch import nn
 
 from ..checks import check_any_photos, evaluating, seen_by_python
 from ..errors import ModelError
-from ..targets import Scores, scores_of
+from ..targets import Scores, gradients_of, scores_of
 from .signal_path import path_down
 
 #: A layer: one of the network's modules, or its name.
@@ -86,7 +86,8 @@ def layers(network: nn.Module, x: torch.Tensor, grid: tuple[int, int] | None = N
     with watched_pass(network, x, names) as (leaf, scores, outputs):
         path = path_down(scores, leaf, type(network).__name__)
         whole, found = path.bottlenecks(), []
-        for module, (output, *more) in outputs.items():
+        # a checkpoint computes again, and would be noted again, when a derivative is asked for
+        for module, (output, *more) in [(m, tuple(given)) for m, given in outputs.items()]:
             if (
                 more
                 or isinstance(module, nn.AdaptiveAvgPool2d)
@@ -107,7 +108,7 @@ def layers(network: nn.Module, x: torch.Tensor, grid: tuple[int, int] | None = N
         # unequal shares of all scores, so that those of probabilities do not add up to 1
         shares = torch.linspace(1, 2, scores.shape[1]).to(scores)
         outputs = [output for _, output, _ in found]
-        reach = torch.autograd.grad((scores * shares).sum(), outputs, materialize_grads=True)
+        reach = gradients_of((scores * shares).sum(), outputs, materialize_grads=True)
     return [
         Layer(
             names[module],
@@ -325,7 +326,7 @@ def shift(maps: torch.Tensor, photos: torch.Tensor, axis: int) -> float:
     """
     centres = []
     for entry in (maps.select(axis, 0), maps.select(axis, -1)):
-        (reach,) = torch.autograd.grad(entry.sum(), photos, retain_graph=True)
+        (reach,) = gradients_of(entry.sum(), photos, retain_graph=True)
         weights = reach.abs().sum(dim=(0, 1, 2))
         places = torch.arange(len(weights), device=weights.device)
         if not weights.any():  # a dead channel looks nowhere

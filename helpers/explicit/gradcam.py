@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -15,12 +16,13 @@ from ..checks import (
     check_classes_each,
     check_finite,
     check_photos,
+    check_scores,
     evaluating,
     vgg_parts,
 )
 from ..errors import ModelError
 from ..networks.vgg import VGG16, as_written
-from ..targets import asking
+from ..targets import asking, gradients_of
 from .self_check import agree, first_answer
 
 #: So many numbers of gradients at the layer are made at once; 16 MB in float32.
@@ -126,13 +128,13 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
     """Grad-CAM of the K classes a photo, ``(N, K)``, that ``choose`` makes out of the scores."""
     check_photos(x)
     features, avgpool, classifier = vgg_parts(network)
-    if not isinstance(layer, int) or not -len(features) <= layer < len(features):
+    if not isinstance(layer, Integral) or not -len(features) <= layer < len(features):
         raise ModelError(f"features has layers 0 to {len(features) - 1}, not {layer!r}.")
     cut = layer % len(features) + 1
     # a caller's inference mode would forbid the gradients that are needed
     with torch.inference_mode(False), evaluating(network):
         with torch.no_grad(), asking(network, x):
-            _check_parts(network, x)
+            _check_parts(network, x, cut)
             below = features[:cut](x.clone())
         with torch.enable_grad(), asking(network, x):
             below.requires_grad_()
@@ -140,11 +142,6 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
             top = avgpool(features[cut:](below.clone()))
             scores = classifier(torch.flatten(top, 1))
         check_finite(scores, "The network answers with")
-        if not scores.requires_grad:
-            raise ModelError(
-                f"The scores of {type(network).__name__} have no gradient: a part behind this "
-                "layer runs under torch.no_grad() or on detached tensors. Explain it without."
-            )
         chosen, maps = choose(scores), below.detach()
         pairs = [cam_from_gradient(maps, one) for one in _gradients(scores, below, chosen)]
     cams, weights = (torch.stack(part, dim=1) for part in zip(*pairs, strict=True))
@@ -152,8 +149,8 @@ def _each(network: nn.Module, x: torch.Tensor, choose: Callable, layer: int) -> 
     return GradCAM(cams, weights, chosen, scores.detach())
 
 
-def _check_parts(network: nn.Module, x: torch.Tensor) -> None:
-    """A ``ModelError`` unless the three parts, one behind the other, give the network's scores."""
+def _check_parts(network: nn.Module, x: torch.Tensor, cut: int) -> None:
+    """A ``ModelError`` unless the parts, ``features`` cut in two, give the network's scores."""
     if _runs_its_parts(network):  # as it is written; asking would take a third of the time
         return
     features, avgpool, classifier = vgg_parts(network)
@@ -161,9 +158,10 @@ def _check_parts(network: nn.Module, x: torch.Tensor) -> None:
         x, want = first_answer(network)  # of a small photo, which takes the least time
     except ModelError:
         x, want = x[:1].clone(), network(x[:1].clone())
-    check_finite(want, "The network answers with")
+    check_scores(want, network, x)
     try:
-        same = agree(want, classifier(torch.flatten(avgpool(features(x)), 1)))
+        above = features[cut:](features[:cut](x))
+        same = agree(want, classifier(torch.flatten(avgpool(above), 1)))
     except RuntimeError:  # there is more between them, without which the shapes do not fit
         same = False
     if not same:
@@ -181,6 +179,8 @@ def _runs_its_parts(network: nn.Module) -> bool:
         kind.forward in (VGG16.forward, VGG.forward)
         and kind.__call__ is nn.Module.__call__
         and as_written(network)
+        and type(network.features) is nn.Sequential
+        and as_written(network.features)
     )
 
 
@@ -197,14 +197,17 @@ def _gradients(
         # photos do not mix, so the sum's gradient is each photo's own
         start = F.one_hot(part.T, scores.shape[1]).to(scores.dtype)
         many = len(start) > 1  # one by itself needs nothing of vmap, which not every layer knows
-        (gradients,) = torch.autograd.grad(
-            scores,
-            maps,
-            start if many else start[0],
-            retain_graph=part is not parts[-1],
-            is_grads_batched=many,
-        )
-        yield from gradients if many else [gradients]
+        options = {"grad_outputs": start if many else start[0], "is_grads_batched": many}
+        more = part is not parts[-1]
+        found = [None]
+        if scores.requires_grad:
+            found = gradients_of(scores, maps, retain_graph=more, allow_unused=True, **options)
+        if found[0] is None:
+            raise ModelError(
+                "The scores have no gradient at this layer: a part behind it runs under "
+                "torch.no_grad() or on detached tensors. Explain the network without."
+            )
+        yield from found[0] if many else found
 
 
 def cam_from_gradient(

@@ -17,6 +17,7 @@ from ..checks import check_classes, check_classes_each
 from ..methods import TABLE, Rule, gradient_rule, rows_of, rule_of
 from .deconvnet import METHODS, Deconvnet, Trace
 from .gradcam import cam_from_gradient, first_of_each, resize_maps
+from .steps import Pooling
 
 
 class GuidedGradCAM(NamedTuple):
@@ -205,6 +206,15 @@ def to_features(
     All rules and all classes go side by side: reading the classifier's weights takes most of the
     time, so they are read once for all.
     """
+    if any(isinstance(step, Pooling) for step in net.steps[net.depth :]):
+        # a max-pooling's switches are of N photos, and not of all that goes side by side
+        def alone(rule: Rule) -> torch.Tensor:
+            walks = (
+                net.down(trace, one, len(net.steps), net.depth, rule) for one in start.unbind(1)
+            )
+            return torch.stack(list(walks), dim=1)
+
+        return {rule: alone(rule) for rule in rules}
     sides = (len(rules), *start.shape[:2])
 
     def side_by_side(signal: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -40,6 +40,8 @@ NOTE = (
     "{cam} divided by its largest value; the others signed, grey is 0, divided by their 99.5th "
     "percentile."
 )
+#: Where no map is Grad-CAM's.
+SIGNED = "Signed, grey is 0, divided by the 99.5th percentile."
 EXAMPLES = """\
 examples:
   explain cat.jpg                                  the likeliest classes, maps of the first
@@ -225,7 +227,8 @@ class Explainer:
             {"class": model.class_names[i], "index": i, "probability": round(p, 6)}
             for p, i in zip(found.values.tolist(), found.indices.tolist(), strict=True)
         ]
-        self.layer = self.layer or [default_layer(model.network, x)]
+        if self.looks() and not self.layer:
+            self.layer = [default_layer(model.network, x)]
         asked = self.targets or [(top[0]["class"], top[0]["index"])]
         figure = self.figure(x, asked)
         path = self.path(photo)
@@ -239,12 +242,16 @@ class Explainer:
             "photo": photo,
             "top": top,
             "explained": [title.replace("\n", " ") for title, _ in asked],
-            "layer": self.layer,
-            "cam": self.options.cam,
+            "layer": self.layer if self.looks() else None,
+            "cam": self.options.cam if self.looks() else None,
             "methods": self.methods,
             "model": model.name,
             "figure": str(path),
         }
+
+    def looks(self) -> bool:
+        """Is Grad-CAM among the methods, by itself or as a factor?"""
+        return any(row.kind != "pixels" for row in rows_of(self.methods))
 
     def figure(self, x: torch.Tensor, asked: list) -> Figure:
         """A row for each class: the photo with Grad-CAM's share, and the other maps."""
@@ -263,8 +270,10 @@ class Explainer:
                     else scaling.signed(maps[0].expand(3, -1, -1), 99.5)
                 )
                 titles.append(method)
-        cam = self.options.cam
-        note = f"{self.model.name}, {cam} at {', '.join(self.layer)}. {NOTE.format(cam=cam)}"
+        note = f"{self.model.name}. {SIGNED}"
+        if self.looks():
+            cam = self.options.cam
+            note = f"{self.model.name}, {cam} at {', '.join(self.layer)}. {NOTE.format(cam=cam)}"
         return show_row(pictures, titles, note, columns=len(pictures) // len(asked))
 
     def maps(self, x: torch.Tensor, target) -> dict[str, torch.Tensor]:

@@ -83,6 +83,8 @@ def export_onnx(network: nn.Module, path: str | Path, size: int) -> dict:
     ------
     ModelError
         As :class:`helpers.Deconvnet`; also if ``onnx`` or ``onnxscript`` is missing.
+    ValueError
+        If the size is below 32.
     """
     try:
         import onnx

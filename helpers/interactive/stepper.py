@@ -8,6 +8,7 @@ step and the rule for the ReLU; the widget and the page's player only choose and
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,11 @@ class Walk:
     def last_step(self) -> int:
         """Number of the last step, 2D; the first is 0."""
         return 2 * self.net.depth
+
+    @functools.cached_property
+    def signals(self) -> Callable[[str, int | None], list[torch.Tensor]]:
+        """:func:`_signals` of this walk; they are kept, as a walk down is asked for by steps."""
+        return functools.lru_cache(len(RULES))(functools.partial(_signals, self.net, self.trace))
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def frame(
     layer = (level if down else level - 1) if step else None
     activation, signal = trace.activations[level], None
     if down:
-        signal = _signals(way, rule, c)[level]
+        signal = way.signals(rule, c)[level]
         picture = signal[0].clone() if level == 0 else signal[0].abs().amax(dim=0)
     elif level == 0:
         picture = activation[0].clone()
@@ -168,13 +174,9 @@ def frame(
     )
 
 
-@functools.lru_cache(maxsize=len(RULES))
-def _signals(way: Walk, rule: str, c: int | None) -> list[torch.Tensor]:
-    """The signal at every level, number 0 at the photo.
-
-    They are kept, since a walk down is asked for step by step.
-    """
-    net, trace, relu_down = way.net, way.trace, RULES[rule]
+def _signals(net: Deconvnet, trace: Trace, rule: str, c: int | None) -> list[torch.Tensor]:
+    """The signal at every level, number 0 at the photo."""
+    relu_down = RULES[rule]
     if c is None:
         signal = strongest_unit(trace.feature_maps)
     else:
