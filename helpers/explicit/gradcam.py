@@ -179,8 +179,7 @@ def _runs_its_parts(network: nn.Module) -> bool:
         kind.forward in (VGG16.forward, VGG.forward)
         and kind.__call__ is nn.Module.__call__
         and as_written(network)
-        and type(network.features) is nn.Sequential
-        and as_written(network.features)
+        and as_written(network.features, nn.Sequential)
     )
 
 

@@ -91,11 +91,13 @@ class VGG16(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
-def as_written(module: nn.Module) -> bool:
-    """Does it run what its class says: no forward of the instance's own, no hook?"""
-    return "forward" not in vars(module) and not (
-        module._forward_hooks or module._forward_pre_hooks
-    )
+def as_written(module: nn.Module, kind: type[nn.Module] | None = None) -> bool:
+    """Does it run what its class says: no forward of the instance's own, no hook?
+
+    ``kind``: which class it has to be, and no subclass of it.
+    """
+    own = "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
+    return not own and kind in (None, type(module))
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
@@ -125,7 +127,7 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     layers = getattr(model, "features", None)
     if not isinstance(layers, nn.Sequential):
         raise ModelError(f"{type(model).__name__} has no features (a Sequential) to fold.")
-    if type(layers) is not nn.Sequential or not as_written(layers):
+    if not as_written(layers, nn.Sequential):
         raise ModelError(
             f"The features of {type(model).__name__} may do more than one layer behind the other "
             f"(a subclass of Sequential, a forward of its own, a hook). Ask it by {ASK_ANY}."
@@ -167,7 +169,7 @@ def _check_foldable(norm: nn.BatchNorm2d, before: nn.Module | None, where: str) 
             "remove_weight_norm or remove_spectral_norm."
         )
     for part, kind in ((before, nn.Conv2d), (norm, nn.BatchNorm2d)):
-        if type(part) is not kind or not as_written(part):
+        if not as_written(part, kind):
             raise ModelError(
                 f"{where} cannot be folded: the {type(part).__name__} there may do something else "
                 f"than a {kind.__name__} (a subclass, a forward of its own, a hook). Ask the "
